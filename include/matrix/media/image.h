@@ -1,0 +1,28 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+
+namespace matrix::media {
+
+/// Any image file OpenCV reads, as 8-bit RGB [H, W, 3] uint8. RunError naming the file.
+[[nodiscard]] at::Tensor read_image(const std::filesystem::path& path);
+
+/// PNG, written atomically. [H, W, 3] RGB or [H, W] grey, uint8.
+void write_png(const std::filesystem::path& path, const at::Tensor& image);
+
+/// A mask PNG (libpng, so that palette indices survive): 8-bit grey, palette or colour, or 1-bit; foreground is any
+/// colour channel > 127, for palettes any index but 0; alpha is ignored. Sixteen bits a channel is a RunError.
+/// [H, W] uint8 of zeros and ones.
+[[nodiscard]] at::Tensor read_mask(const std::filesystem::path& path);
+
+/// Width and height from a PNG's header alone.
+struct ImageSize {
+    std::int64_t width_px = 0;
+    std::int64_t height_px = 0;
+};
+[[nodiscard]] ImageSize png_size(const std::filesystem::path& path);
+
+}  // namespace matrix::media
