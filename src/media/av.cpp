@@ -10,6 +10,8 @@ std::string error_text(int code) {
     return text.data();
 }
 
-void silence() { av_log_set_level(AV_LOG_QUIET); }
+void silence() {
+    av_log_set_level(AV_LOG_QUIET);
+}
 
 }  // namespace matrix::media::av

@@ -28,7 +28,8 @@ using Scaler = std::unique_ptr<SwsContext, Free>;
 /// libav's own words for an error code.
 [[nodiscard]] std::string error_text(int code);
 
-/// Stops libav, libswscale and the encoders from writing to stderr: their complaints come back as RunError instead.
+/// Stops libav, libswscale and the encoders from writing to stderr: their complaints come back as
+/// RunError instead.
 void silence();
 
 }  // namespace matrix::media::av

@@ -58,9 +58,10 @@ at::Tensor read_image(const std::filesystem::path& path) {
 
 void write_png(const std::filesystem::path& path, const at::Tensor& image) {
     const bool color = image.dim() == 3 && image.size(2) == 3;
-    TORCH_CHECK(image.scalar_type() == at::kByte && (color || image.dim() == 2) && image.numel() > 0,
-                "write_png: uint8 [H, W, 3] or [H, W] wanted, not ", image.scalar_type(), " ",
-                image.sizes());
+    TORCH_CHECK(
+        image.scalar_type() == at::kByte && (color || image.dim() == 2) && image.numel() > 0,
+        "write_png: uint8 [H, W, 3] or [H, W] wanted, not ", image.scalar_type(), " ",
+        image.sizes());
     const at::Tensor pixels = image.cpu().contiguous();
     const cv::Mat source(static_cast<int>(pixels.size(0)), static_cast<int>(pixels.size(1)),
                          color ? CV_8UC3 : CV_8UC1, pixels.data_ptr());

@@ -24,8 +24,9 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
-/// libpng's handles and the reason of a failure. Its error callback must not return; it jumps back to the frame that
-/// called setjmp, so between setjmp and the jump no object with a destructor may be created: every buffer lives here.
+/// libpng's handles and the reason of a failure. Its error callback must not return; it jumps back
+/// to the frame that called setjmp, so between setjmp and the jump no object with a destructor may
+/// be created: every buffer lives here.
 class PngReader {
 public:
     explicit PngReader(const std::filesystem::path& path);
@@ -134,7 +135,8 @@ at::Tensor read_mask(const std::filesystem::path& path) {
     PngReader reader(path);
     reader.read_header();
     if (reader.bit_depth == 16) {
-        throw RunError(path.string() + ": 16 bits a channel, a mask must have 8 (or be a palette or 1-bit image)");
+        throw RunError(path.string() +
+                       ": 16 bits a channel, a mask must have 8 (or be a palette or 1-bit image)");
     }
     reader.read_pixels();
     const bool palette = reader.color_type == PNG_COLOR_TYPE_PALETTE;
@@ -158,7 +160,8 @@ at::Tensor read_mask(const std::filesystem::path& path) {
 ImageSize png_size(const std::filesystem::path& path) {
     PngReader reader(path);
     reader.read_header();
-    return {static_cast<std::int64_t>(reader.width_px), static_cast<std::int64_t>(reader.height_px)};
+    return {static_cast<std::int64_t>(reader.width_px),
+            static_cast<std::int64_t>(reader.height_px)};
 }
 
 }  // namespace matrix::media

@@ -73,7 +73,8 @@ void VideoWriter::Impl::open_encoder(double frames_per_second, int quality) {
     // The bound lets 30000/1001 and its kind come out exactly.
     encoder->framerate = av_d2q(frames_per_second, 120000);
     encoder->time_base = av_inv_q(encoder->framerate);
-    // The number of threads changes x264's decisions: one, so that equal frames give equal files everywhere.
+    // The number of threads changes x264's decisions: one, so that equal frames give equal files
+    // everywhere.
     encoder->thread_count = 1;
     encoder->flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_BITEXACT;
     check(av_opt_set(encoder->priv_data, "crf", std::to_string(quality).c_str(), 0));
@@ -88,8 +89,8 @@ void VideoWriter::Impl::open_scaler() {
     check(av_frame_get_buffer(frame.get(), 0));
     scaler.reset(sws_getContext(encoder->width, encoder->height, AV_PIX_FMT_RGB24, encoder->width,
                                 encoder->height, encoder->pix_fmt,
-                                SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr, nullptr,
-                                nullptr));
+                                SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr,
+                                nullptr, nullptr));
     const int* matrix = sws_getCoefficients(SWS_CS_SMPTE170M);
     constexpr int kFullRange = 1, kLimitedRange = 0, kOne = 1 << 16;
     if (!scaler || sws_setColorspaceDetails(scaler.get(), matrix, kFullRange, matrix, kLimitedRange,
@@ -180,8 +181,8 @@ void VideoWriter::write(const at::Tensor& frame) {
     TORCH_CHECK(frame.scalar_type() == at::kByte && frame.dim() == 3 &&
                     frame.size(0) == impl_->height_px && frame.size(1) == impl_->width_px &&
                     frame.size(2) == 3,
-                "VideoWriter: uint8 [", impl_->height_px, ", ", impl_->width_px, ", 3] wanted, not ",
-                frame.scalar_type(), " ", frame.sizes());
+                "VideoWriter: uint8 [", impl_->height_px, ", ", impl_->width_px,
+                ", 3] wanted, not ", frame.scalar_type(), " ", frame.sizes());
     const at::Tensor pixels = frame.cpu().contiguous();
     impl_->check(av_frame_make_writable(impl_->frame.get()));
     const std::uint8_t* planes[] = {pixels.const_data_ptr<std::uint8_t>()};

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "media/av.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace matrix::media {
+
+/// An opened video file, its one video stream, and how its frames have to be turned. Reads packets
+/// of that stream.
+class VideoFile {
+public:
+    /// RunError naming the file: missing, a directory, empty, not a video, without a video stream,
+    /// or with a rotation that is not a multiple of 90 degrees.
+    explicit VideoFile(const std::filesystem::path& path);
+
+    /// The next packet of the stream in file order, or false at the end. RunError if the file is
+    /// cut off.
+    bool read(AVPacket* packet);
+
+    [[nodiscard]] const AVStream& stream() const { return *stream_; }
+    [[nodiscard]] AVRational guess_frame_rate() const;
+    /// Quarter turns counter-clockwise that bring a stored frame upright, 0 to 3.
+    [[nodiscard]] std::int64_t quarter_turns() const { return quarter_turns_; }
+    [[noreturn]] void fail(const std::string& reason) const;
+
+private:
+    struct Close {
+        void operator()(AVFormatContext* format) const { avformat_close_input(&format); }
+    };
+
+    void open();
+    void find_stream();
+    void read_rotation();
+
+    std::filesystem::path path_;
+    std::unique_ptr<AVFormatContext, Close> format_;
+    AVStream* stream_ = nullptr;
+    std::int64_t num_packets_ = 0;
+    std::int64_t quarter_turns_ = 0;
+};
+
+}  // namespace matrix::media
