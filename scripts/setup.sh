@@ -1,0 +1,277 @@
+#!/usr/bin/env bash
+# Installs what building matrix.cpp needs and this machine has not. See usage() below.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/matrix.cpp
+libtorch_dir=$cache/libtorch-2.11.0 # these three are where cmake/ looks
+python_env=$cache/python
+deps_dir=$cache/deps
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/setup.sh [options]
+
+Installs, where missing: the Debian packages of third_party/debian-packages.txt and LibTorch 2.11 (544 MB download,
+0.5 GB on disk, under ${XDG_CACHE_HOME:-~/.cache}/matrix.cpp). A LibTorch that is already there is used instead:
+$LIBTORCH_ROOT (the `torch` folder of a wheel), or a python3 that has torch 2.11. Running it again is harmless.
+
+  --cuda        the CUDA libraries too (2.2 GB download, 3.5 GB on disk); the CUDA toolkit with nvcc is yours to install
+  --python      the Python environment of the interoperability tests and of scripts/fixtures (it brings its own LibTorch)
+  --bundle DIR  collect in DIR what a machine without network needs to build without media and text: LibTorch
+                (with --cuda, all of it) and the header-only libraries
+  --no-libtorch with --bundle: leave LibTorch out (for machines that have torch 2.11)
+  --from PATH   install from a bundle, a directory or a tar file of one: no network, no root, no Debian packages
+  --dry-run     say what would be done and do nothing
+  --help        this text
+
+Exit status: 0 all there, 1 something is still missing (without root, the command that root must run is printed),
+2 wrong usage.
+TEXT
+}
+
+cuda=false python=false libtorch=true dry_run=false bundle="" from=""
+
+parse_arguments() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --cuda) cuda=true ;;
+            --python) python=true ;;
+            --no-libtorch) libtorch=false ;;
+            --dry-run) dry_run=true ;;
+            --bundle | --from)
+                [ $# -ge 2 ] || fail_usage "$1 needs a path"
+                if [ "$1" = --bundle ]; then bundle=$2; else from=$2; fi
+                shift
+                ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) fail_usage "unknown option $1" ;;
+        esac
+        shift
+    done
+    if [ -n "$bundle" ] && [ -n "$from" ]; then fail_usage "--bundle and --from exclude each other"; fi
+    if [ -n "$from" ] && $python; then fail_usage "--python needs a network: a bundle has no Python environment"; fi
+    if ! $libtorch && [ -z "$bundle" ]; then fail_usage "--no-libtorch belongs to --bundle"; fi
+}
+
+fail_usage() {
+    echo "setup.sh: $1 (scripts/setup.sh --help)" >&2
+    exit 2
+}
+
+fail() {
+    echo "setup.sh: $1" >&2
+    exit 1
+}
+
+say() { echo "setup: $*"; }
+
+packages() { grep -v '^[#[]' "$repo/third_party/debian-packages.txt" | xargs; }
+
+# 0: all there, or installed; 1: root must run something first.
+install_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian system; needed, under their Debian 12 names:" "$(packages)"
+        return 0
+    fi
+    local package missing=()
+    for package in $(packages); do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        say "Debian packages: all there"
+        return 0
+    fi
+    local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+    if [ "$(id -u)" -ne 0 ]; then
+        say "Debian packages are missing. As root, run:"
+        echo "    apt-get update && ${install[*]}"
+        return 1
+    fi
+    if $dry_run; then
+        say "would run: apt-get update && ${install[*]}"
+        return 0
+    fi
+    say "Debian packages: installing ${#missing[@]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null
+}
+
+# A bundle brings the libraries; compilers and CMake must be on the machine.
+check_tools() {
+    local tool missing=()
+    for tool in g++ cmake ninja python3; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    [ ${#missing[@]} -eq 0 ] || fail "missing on this machine: ${missing[*]} (g++ 12, CMake 3.25 or newer)"
+}
+
+# 0 when the environment has every pinned version.
+python_is_complete() {
+    [ -x "$python_env/bin/python" ] && "$python_env/bin/python" - "$repo/third_party/python.txt" <<'PYTHON'
+import re, sys
+from importlib import metadata
+have = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in metadata.distributions()}
+pins = re.findall(r"^([\w.-]+)==(\S+)", open(sys.argv[1]).read(), re.M)
+sys.exit(any(have.get(name) != version for name, version in pins))
+PYTHON
+}
+
+install_python() {
+    if python_is_complete; then
+        say "Python environment: $python_env"
+        return
+    fi
+    if $dry_run; then
+        say "would make a Python environment from third_party/python.txt: $python_env"
+        return
+    fi
+    python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' ||
+        fail "third_party/python.txt pins Python 3.11 to 3.13; this is $(python3 --version)"
+    say "Python environment: installing into $python_env (about 2.5 GB)"
+    mkdir -p "$cache"
+    python3 -m venv "$python_env"
+    "$python_env/bin/pip" install -q --disable-pip-version-check --no-cache-dir --only-binary=:all: --require-hashes \
+        -r "$repo/third_party/python.txt"
+}
+
+# Is $1 the `torch` folder of a usable 2.11, with every library that this build needs? libcuda comes with the driver.
+is_libtorch() {
+    local library=libtorch_cpu.so version=$1/include/torch/headeronly/version.h
+    if $cuda; then library=libtorch_cuda.so; fi
+    [ -f "$1/lib/$library" ] && [ -f "$version" ] &&
+        grep -q 'define TORCH_VERSION_MAJOR 2$' "$version" && grep -q 'define TORCH_VERSION_MINOR 11$' "$version" &&
+        ! ldd "$1/lib/$library" | grep -v 'libcuda\.so' | grep -q 'not found'
+}
+
+# The torch folder of the python3 on the path, without importing it.
+torch_of_python() {
+    python3 -c 'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")' \
+        2>/dev/null || true
+}
+
+install_libtorch() {
+    local candidate
+    for candidate in "${LIBTORCH_ROOT:-}" "$libtorch_dir/torch" "$python_env"/lib/python3*/site-packages/torch; do
+        if [ -n "$candidate" ] && is_libtorch "$candidate"; then
+            say "LibTorch: $candidate"
+            return
+        fi
+    done
+    [ -z "${LIBTORCH_ROOT:-}" ] || fail "LIBTORCH_ROOT=$LIBTORCH_ROOT is not the torch folder of a complete LibTorch 2.11"
+    if $python && $dry_run; then
+        say "would use the LibTorch of the Python environment"
+        return
+    fi
+    candidate=$(torch_of_python)
+    if [ -n "$candidate" ] && is_libtorch "$candidate"; then
+        say "LibTorch: $candidate, linked from $libtorch_dir"
+        $dry_run && return
+        rm -rf "$libtorch_dir"
+        mkdir -p "$libtorch_dir"
+        ln -s "$candidate" "$libtorch_dir/torch"
+        return
+    fi
+    if $dry_run; then
+        say "would unpack LibTorch 2.11 from the wheels of third_party/$(libtorch_pins) into $libtorch_dir"
+        return
+    fi
+    local wheels=$from/wheels
+    if [ -z "$from" ]; then
+        wheels=$scratch/wheels
+        download_wheels "$wheels"
+    fi
+    mkdir -p "$cache"
+    python3 "$repo/scripts/unpack_libtorch.py" --wheels "$wheels" --pins "$repo/third_party/$(libtorch_pins)" \
+        --to "$libtorch_dir"
+    is_libtorch "$libtorch_dir/torch" || fail "$libtorch_dir does not load: see ldd $libtorch_dir/torch/lib/*.so"
+    say "LibTorch: $libtorch_dir/torch"
+}
+
+libtorch_pins() { if $cuda; then echo libtorch-cuda.txt; else echo libtorch-cpu.txt; fi; }
+
+download_wheels() {
+    [ "$(uname -m)" = x86_64 ] || fail "the pinned LibTorch is for x86-64; set LIBTORCH_ROOT to a LibTorch 2.11"
+    say "LibTorch: downloading $(if $cuda; then echo 2.2 GB; else echo 544 MB; fi)"
+    # Debian's own pip refuses to work outside an environment. Any Python's wheel serves: one is pinned.
+    local tag tags=()
+    for tag in 28 27 25 18 17 12; do tags+=(--platform "manylinux_2_${tag}_x86_64"); done
+    tags+=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64)
+    python3 -m venv "$scratch/pip"
+    "$scratch/pip/bin/pip" download -q --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
+        --require-hashes --implementation cp --python-version 3.11 --abi cp311 --abi none "${tags[@]}" \
+        -r "$repo/third_party/$(libtorch_pins)" -d "$1"
+}
+
+# The header-only libraries as a prefix (include/, share/cmake/), and GoogleTest as sources.
+collect_headers() {
+    local package file
+    for package in nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev; do
+        dpkg -L "$package" | grep -E '^/usr/(include/.|share/cmake/.|share/doc/.*/copyright)' | while read -r file; do
+            if [ -f "$file" ]; then install -Dm644 "$file" "$1/deps/${file#/usr/}"; fi
+        done
+    done
+    mkdir -p "$1/googletest"
+    cp -r /usr/src/googletest/. "$1/googletest"
+}
+
+make_bundle() {
+    if $dry_run; then
+        say "would collect in $bundle: header-only libraries, GoogleTest$($libtorch && echo ", LibTorch wheels")"
+        return
+    fi
+    mkdir -p "$bundle"
+    collect_headers "$bundle"
+    if $libtorch; then
+        rm -rf "$bundle/wheels"
+        download_wheels "$bundle/wheels"
+    fi
+    say "bundle: $bundle ($(du -sh "$bundle" | cut -f1)); on the other machine: scripts/setup.sh --from $bundle"
+}
+
+install_from_bundle() {
+    if [ -f "$from" ]; then
+        mkdir "$scratch/bundle"
+        tar -xf "$from" -C "$scratch/bundle"
+        from=$(dirname "$(find "$scratch/bundle" -maxdepth 2 -type d -name deps -print -quit)")
+    fi
+    [ -d "$from/deps/include" ] || fail "$from is not a bundle made by scripts/setup.sh --bundle"
+    check_tools
+    if $dry_run; then
+        say "would install headers and GoogleTest of $from into $deps_dir"
+        return
+    fi
+    rm -rf "$deps_dir"
+    mkdir -p "$deps_dir"
+    cp -r "$from/deps/." "$deps_dir"
+    # Built here, with the compiler that will build the tests.
+    cmake -S "$from/googletest" -B "$scratch/googletest" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+        -DCMAKE_INSTALL_PREFIX="$deps_dir" -DCMAKE_INSTALL_LIBDIR=lib >/dev/null
+    cmake --build "$scratch/googletest" --target install >/dev/null
+    say "header-only libraries and GoogleTest: $deps_dir"
+}
+
+parse_arguments "$@"
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/matrix-setup.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+status=0
+if [ -n "$from" ]; then
+    install_from_bundle
+    install_libtorch
+    exit 0
+fi
+install_packages || status=1
+if [ -n "$bundle" ]; then
+    [ $status -eq 0 ] || exit 1
+    make_bundle
+    exit 0
+fi
+# What follows needs no root, but a Python that can make environments.
+python3 -c 'import ensurepip' 2>/dev/null || exit 1
+if $python; then install_python; fi
+install_libtorch
+exit $status
