@@ -1,0 +1,29 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+// The facade over spdlog: its headers stay in log.cpp, since they do not compile beside torch's
+// copy of fmt.
+
+namespace matrix::log {
+
+enum class Level { kDebug, kInfo, kWarning, kError };
+
+/// Terminal verbosity: lines below `level` are dropped, and progress from kWarning on. Only rank 0
+/// writes to the terminal.
+void configure(Level level, int rank = 0);
+
+/// Also appends every line of level info and above, with date and rank, to a file (in place of an
+/// earlier one). Creates missing directories; std::runtime_error with path and reason if it cannot
+/// be opened.
+void open_file(const std::filesystem::path& path);
+
+void debug(std::string_view message);
+void info(std::string_view message);
+/// Warnings and errors go to stderr.
+void warning(std::string_view message);
+void error(std::string_view message);
+
+}  // namespace matrix::log
