@@ -62,7 +62,7 @@ PUBLIC_TORCH = {"ATen/core/Tensor.h", "ATen/core/Generator.h"}  # what a public 
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 LINK = re.compile(r"matrix(?:::|_)([a-z0-9_]+)")
-MODULE_CALL = re.compile(r"matrix_module\(\s*(\w+)(.*?)\)", re.S)
+MODULE_CALL = re.compile(r"matrix_module\((.*?)\)", re.S)
 SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 
@@ -160,12 +160,12 @@ class Checker:
     def check_links(self, file: Path) -> None:
         text = re.sub(r"#.*", "", file.read_text())
         names = {module.replace("/", "_"): module for module in ALLOWED}
+        source, _ = self.owner(file)
         for call in MODULE_CALL.finditer(text):
-            source = names.get(call[1])
-            for link in LINK.finditer(call[2]):
-                target = names.get(link[1])  # others are matrix_opencv and the like
-                if target is not None:
-                    line = text.count("\n", 0, call.start(2) + link.start()) + 1
+            for link in LINK.finditer(call[1]):
+                target = names.get(link[1])  # others are matrix_opencv and the like, or a part of this module
+                if target is not None and target != source:
+                    line = text.count("\n", 0, call.start(1) + link.start()) + 1
                     self.check_edge(file, line, source, target)
 
 

@@ -18,6 +18,7 @@ CLEAN = {
     "src/cli/main.cpp": '#include "matrix/train/trainer.h"\n#include <CLI/CLI.hpp>\n',
     "src/nn/CMakeLists.txt": "matrix_module(nn SOURCES linear.cpp\n    LINK matrix::core matrix::kernels)\n",
     "src/media/CMakeLists.txt": "matrix_module(media SOURCES a.cpp LINK matrix::core PRIVATE matrix_opencv)\n",
+    "src/cli/synth/CMakeLists.txt": "matrix_module(synth SOURCES a.cpp LINK matrix::media)\n",
     "tests/media/image_test.cpp": '#include "media/png.h"\n#include <opencv2/core.hpp>\n',
 }
 
