@@ -1,0 +1,43 @@
+#include "matrix/nn/linear.h"
+
+#include <ATen/ATen.h>
+
+namespace matrix::nn {
+namespace {
+
+/// The weight as [out, in] in the dtype of x.
+at::Tensor as_matrix(const at::Tensor& weight, const at::Tensor& x) {
+    return (weight.dim() > 2 ? weight.flatten(1) : weight).to(x.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+    at::Tensor y = at::linear(x, as_matrix(weight, x),
+                              bias.defined() ? bias.to(x.scalar_type()) : at::Tensor());  // [..., out]
+    if (delta) {
+        const at::Tensor low = at::linear(x, as_matrix(delta->a, x));  // [..., r]
+        y = at::add(y, at::linear(low, as_matrix(delta->b, x)), delta->scale);
+    }
+    return y;
+}
+
+std::int64_t Linear::in_features() const { return weight.numel() / weight.size(0); }
+
+std::int64_t Linear::out_features() const { return weight.size(0); }
+
+void Linear::collect_trainable(std::vector<at::Tensor>& into) const {
+    const auto collect = [&](const at::Tensor& tensor) {
+        if (tensor.defined() && tensor.requires_grad()) {
+            into.push_back(tensor);
+        }
+    };
+    collect(weight);
+    collect(bias);
+    if (delta) {
+        collect(delta->a);
+        collect(delta->b);
+    }
+}
+
+}  // namespace matrix::nn

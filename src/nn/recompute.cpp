@@ -1,0 +1,102 @@
+#include "matrix/nn/recompute.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
+
+#include <utility>
+
+#include "nn/graph.h"
+
+namespace matrix::nn {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct State final : torch::CustomClassHolder {
+    BlockFunction block;
+    std::vector<bool> input_needs_grad;
+    std::size_t num_inputs = 0;
+    RecomputeMemo memo;
+};
+
+struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
+    static variable_list forward(AutogradContext* ctx, c10::intrusive_ptr<State> state,
+                                 at::TensorList inputs, at::TensorList parameters) {
+        std::vector<at::Tensor> detached;
+        for (const at::Tensor& input : inputs) {
+            state->input_needs_grad.push_back(input.requires_grad());
+            detached.push_back(input.detach());
+        }
+        state->num_inputs = inputs.size();
+        variable_list outputs = state->block(detached, state->memo);
+
+        variable_list saved(inputs.begin(), inputs.end());
+        saved.insert(saved.end(), parameters.begin(), parameters.end());
+        ctx->save_for_backward(saved);
+        ctx->saved_data["state"] = c10::IValue::make_capsule(state);
+        ctx->set_materialize_grads(false);
+        return outputs;
+    }
+
+    static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+        auto state = c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
+        const variable_list saved = ctx->get_saved_variables();
+        TORCH_CHECK(state->memo.attention || !state->memo.recomputing,
+                    "a recomputed block was differentiated twice");
+
+        variable_list inputs, wanted;
+        std::vector<std::size_t> slot_of_wanted;
+        for (std::size_t i = 0; i < state->num_inputs; ++i) {
+            inputs.push_back(saved[i].detach().set_requires_grad(state->input_needs_grad[i]));
+            if (state->input_needs_grad[i]) {
+                wanted.push_back(inputs.back());
+                slot_of_wanted.push_back(i);
+            }
+        }
+        for (std::size_t i = state->num_inputs; i < saved.size(); ++i) {
+            wanted.push_back(saved[i]);
+            slot_of_wanted.push_back(i);
+        }
+
+        variable_list roots, seeds;
+        {
+            const at::AutoGradMode enable_grad(true);
+            state->memo.recomputing = true;
+            const variable_list outputs = state->block(inputs, state->memo);
+            for (std::size_t i = 0; i < outputs.size(); ++i) {
+                if (grads[i].defined() && outputs[i].requires_grad()) {
+                    roots.push_back(outputs[i]);
+                    seeds.push_back(grads[i]);
+                }
+            }
+        }
+#ifndef NDEBUG
+        check_leaves(roots, wanted);
+#endif
+        state->memo.attention.reset();
+
+        variable_list result(1 + saved.size());  // the state's slot, then inputs and parameters
+        if (!roots.empty()) {
+            const variable_list found = torch::autograd::grad(roots, wanted, seeds, false, false, true);
+            for (std::size_t i = 0; i < found.size(); ++i) {
+                result[1 + slot_of_wanted[i]] = found[i];
+            }
+        }
+        return result;
+    }
+};
+
+}  // namespace
+
+std::vector<at::Tensor> recompute_in_backward(const BlockFunction& block,
+                                              const std::vector<at::Tensor>& inputs,
+                                              const std::vector<at::Tensor>& parameters) {
+    auto state = c10::make_intrusive<State>();
+    state->block = block;
+    return RecomputedBlock::apply(state, at::TensorList(inputs), at::TensorList(parameters));
+}
+
+}  // namespace matrix::nn
