@@ -101,12 +101,12 @@ void FileWeights::add_file(const fs::path& path, const std::set<std::string>* in
     files_.push_back(std::move(file));
 }
 
-at::Tensor FileWeights::take(const std::string& key, at::IntArrayRef shape) {
+const SafetensorsFile* FileWeights::check(const std::string& key, at::IntArrayRef shape) {
     const auto found = file_of_key_.find(key);
     if (found == file_of_key_.end()) {
         faults_.push_back(directory_.string() + ": missing tensor " + quote_name(key) + " " +
                           shape_text(shape));
-        return {};
+        return nullptr;
     }
     taken_.insert(key);
     const SafetensorsFile& file = files_[found->second];
@@ -114,14 +114,26 @@ at::Tensor FileWeights::take(const std::string& key, at::IntArrayRef shape) {
     if (at::IntArrayRef(file.shape(key)) != shape) {
         faults_.push_back(name + "shape " + shape_text(file.shape(key)) + ", expected " +
                           shape_text(shape));
-        return {};
+        return nullptr;
     }
     if (!at::isFloatingType(file.dtype(key))) {
         faults_.push_back(name + "dtype " + dtype_text(file.dtype(key)) +
                           ", expected floating point");
+        return nullptr;
+    }
+    return &file;
+}
+
+at::Tensor FileWeights::take(const std::string& key, at::IntArrayRef shape) {
+    const SafetensorsFile* file = check(key, shape);
+    if (file == nullptr) {
         return {};
     }
-    return file.tensor(key).to(at::TensorOptions().dtype(dtype_).device(device_));
+    return file->tensor(key).to(at::TensorOptions().dtype(dtype_).device(device_));
+}
+
+void FileWeights::expect(const std::string& key, at::IntArrayRef shape) {
+    static_cast<void>(check(key, shape));
 }
 
 bool FileWeights::has(const std::string& key) const {

@@ -47,11 +47,14 @@ public:
     FileWeights(const std::filesystem::path& directory, const std::string& stem,
                 at::ScalarType dtype, at::Device device);
     [[nodiscard]] at::Tensor take(const std::string& key, at::IntArrayRef shape) override;
+    void expect(const std::string& key, at::IntArrayRef shape) override;
     [[nodiscard]] bool has(const std::string& key) const override;
     void allow(const std::string& key_prefix) override;
     void finish() override;
 
 private:
+    /// Notes `key` as taken and any fault of it; its file, or null after a fault.
+    [[nodiscard]] const SafetensorsFile* check(const std::string& key, at::IntArrayRef shape);
     /// `indexed`: the keys the index lists for this file; null without an index.
     void add_file(const std::filesystem::path& path, const std::set<std::string>* indexed);
 
