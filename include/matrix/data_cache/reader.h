@@ -1,0 +1,52 @@
+#pragma once
+
+#include "matrix/data_cache/index.h"
+#include "matrix/data_cache/sample.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace matrix::data_cache {
+
+/// A prepared cache as training reads it. Entries are mapped as they are asked for; nothing is kept
+/// between calls, so any number of threads may call `get`. Needs neither the data set nor the
+/// encoders.
+class CacheReader final : public SampleSource {
+public:
+    /// RunError with every fault at once: a setting of `config` or an encoder other than the cache
+    /// was made with (empty ids are not compared), an entry that is missing or damaged.
+    /// `nearest_query`: alignment.spa.query = "nearest".
+    CacheReader(std::filesystem::path cache, const DataConfig& config, const EncoderIds& encoders,
+                bool nearest_query);
+
+    [[nodiscard]] std::int64_t size() const override;
+    [[nodiscard]] EncodedSample get(std::int64_t index, std::uint64_t seed,
+                                    std::uint64_t sample_number) const override;
+    [[nodiscard]] at::Tensor empty_prompt() const override;
+
+    /// Rows that train the denoising loss alone.
+    [[nodiscard]] std::int64_t num_without_interactions() const;
+
+private:
+    void check_entries(std::vector<std::string>& faults) const;
+    void read_interactions(const CachedClip& clip, EncodedSample& sample) const;
+
+    std::filesystem::path cache_;
+    CacheIndex index_;
+    bool id_map_;
+    bool nearest_query_;
+    std::int64_t num_tokens_ = 0;
+};
+
+/// Opens a cache where there are no decoders to prepare it: it is refused unless it fits `config`,
+/// the encoders of the `model` directory (where they are there) and the files of the data set
+/// (where they are there). `dtype`: the name of the encoders' compute dtype.
+[[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
+                                                      const std::filesystem::path& model,
+                                                      const std::string& dtype, bool nearest_query);
+
+/// Where a cache keeps its FileHashes memo.
+[[nodiscard]] std::filesystem::path hashes_path(const std::filesystem::path& cache);
+
+}  // namespace matrix::data_cache
