@@ -1,6 +1,7 @@
 #include "media/video_file.h"
 
 #include "matrix/core/error.h"
+#include "media/matroska_size.h"
 
 extern "C" {
 #include <libavutil/display.h>
@@ -31,8 +32,8 @@ VideoFile::VideoFile(const std::filesystem::path& path) : path_(path) {
     if (std::filesystem::is_directory(status)) {
         fail("is a directory, a video file was expected");
     }
-    if (std::filesystem::is_regular_file(status) && std::filesystem::file_size(path, error) == 0) {
-        fail("the file is empty, a video was expected");
+    if (std::filesystem::is_regular_file(status)) {
+        check_length(std::filesystem::file_size(path, error));
     }
     open();
     find_stream();
@@ -41,6 +42,17 @@ VideoFile::VideoFile(const std::filesystem::path& path) : path_(path) {
 
 void VideoFile::fail(const std::string& reason) const {
     throw RunError(path_.string() + ": " + reason);
+}
+
+void VideoFile::check_length(std::uint64_t bytes) const {
+    if (bytes == 0) {
+        fail("the file is empty, a video was expected");
+    }
+    const auto stated_bytes = matroska_size_bytes(path_);
+    if (stated_bytes && bytes < *stated_bytes) {
+        fail("is cut off: " + std::to_string(bytes) + " of " + std::to_string(*stated_bytes) +
+             " bytes");
+    }
 }
 
 void VideoFile::open() {
@@ -91,23 +103,28 @@ void VideoFile::read_rotation() {
     if (data == nullptr || bytes < 9 * sizeof(std::int32_t)) {
         return;
     }
-    // Row vectors: (x, y) goes to (a x + c y, b x + d y), y downwards; 16.16 fixed point. The scale
-    // is not applied, as frames are taken as stored.
-    const auto* m = reinterpret_cast<const std::int32_t*>(data);
-    const double a = m[0], b = m[1], c = m[3], d = m[4];
+    quarter_turns_ = turns_of(reinterpret_cast<const std::int32_t*>(data));
+}
+
+std::int64_t VideoFile::turns_of(const std::int32_t* matrix) const {
+    // Row vectors: (x, y) goes to (a x + c y, b x + d y), y downwards. The scale is not applied, as
+    // frames are taken as stored.
+    const double a = matrix[0], b = matrix[1], c = matrix[3], d = matrix[4];
     if (a * d - b * c < 0.0) {
         fail(
             "its metadata ask for a mirrored picture: only rotations by multiples of 90 degrees "
             "are read");
     }
-    const double angle = av_display_rotation_get(m);  // counter-clockwise, degrees
-    const double turns = std::round(angle / 90.0);
-    if (!std::isfinite(angle) || std::abs(angle - 90.0 * turns) > 0.5) {
-        const std::string text =
-            std::isfinite(angle) ? std::to_string(std::lround(angle)) + " degrees" : "nothing";
-        fail("its metadata ask for a rotation by " + text + ": only multiples of 90 are read");
+    const double angle = av_display_rotation_get(matrix);  // counter-clockwise, degrees
+    if (!std::isfinite(angle)) {
+        fail("its rotation metadata are damaged");
     }
-    quarter_turns_ = (static_cast<std::int64_t>(turns) % 4 + 4) % 4;
+    const double turns = std::round(angle / 90.0);
+    if (std::abs(angle - 90.0 * turns) > 0.5) {
+        fail("its metadata ask for a rotation by " + std::to_string(std::lround(-angle)) +
+             " degrees: only multiples of 90 are read");
+    }
+    return (static_cast<std::int64_t>(turns) % 4 + 4) % 4;
 }
 
 AVRational VideoFile::guess_frame_rate() const {

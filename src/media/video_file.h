@@ -25,6 +25,8 @@ public:
     [[nodiscard]] AVRational guess_frame_rate() const;
     /// Quarter turns counter-clockwise that bring a stored frame upright, 0 to 3.
     [[nodiscard]] std::int64_t quarter_turns() const { return quarter_turns_; }
+    /// The same for a display matrix (16.16 fixed point); RunError for mirrors and odd angles.
+    [[nodiscard]] std::int64_t turns_of(const std::int32_t* matrix) const;
     [[noreturn]] void fail(const std::string& reason) const;
 
 private:
@@ -32,6 +34,7 @@ private:
         void operator()(AVFormatContext* format) const { avformat_close_input(&format); }
     };
 
+    void check_length(std::uint64_t bytes) const;
     void open();
     void find_stream();
     void read_rotation();

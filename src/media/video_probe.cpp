@@ -1,8 +1,9 @@
-#include "matrix/core/error.h"
 #include "matrix/media/video.h"
+#include "media/frame_decoder.h"
 #include "media/video_file.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace matrix::media {
@@ -15,27 +16,58 @@ bool is_shown(const AVPacket& packet, AVCodecID codec) {
     return codec != AV_CODEC_ID_VP8 || packet.size == 0 || (packet.data[0] & 0x10) != 0;
 }
 
+/// The presentation time of every frame that is shown, in no order; AV_NOPTS_VALUE where there is
+/// none.
+using Times = std::vector<std::int64_t>;
+
+/// Nothing where packets alone do not tell which frames will come out: those before the first key
+/// frame, or after it in the file but before it on the screen, lean on others that the file may not
+/// have; and a container that leaves presentation times out may also pack frames in its own way.
+std::optional<Times> times_of_packets(VideoFile& file) {
+    Times times;
+    const av::Packet packet(av_packet_alloc());
+    std::optional<std::int64_t> first_key;
+    while (file.read(packet.get())) {
+        if (!first_key && (packet->flags & AV_PKT_FLAG_KEY) != 0) {
+            first_key = packet->pts;
+        }
+        // Packets outside the file's edit list are decoded for the sake of others and never shown.
+        if ((packet->flags & AV_PKT_FLAG_DISCARD) != 0 ||
+            !is_shown(*packet, file.stream().codecpar->codec_id)) {
+            continue;
+        }
+        if (packet->pts == AV_NOPTS_VALUE || !first_key || packet->pts < *first_key) {
+            return std::nullopt;
+        }
+        times.push_back(packet->pts);
+    }
+    return times;
+}
+
+Times times_of_frames(const std::filesystem::path& path) {
+    Times times;
+    VideoFile file(path);
+    FrameDecoder decoder(file);
+    while (const AVFrame* frame = decoder.next()) {
+        times.push_back(frame->best_effort_timestamp);
+    }
+    return times;
+}
+
 }  // namespace
 
 VideoInfo probe_video(const std::filesystem::path& path) {
     VideoFile file(path);
-    const AVStream& stream = file.stream();
-    const av::Packet packet(av_packet_alloc());
-    std::vector<std::int64_t> times;
-    bool has_times = true;
-    while (file.read(packet.get())) {
-        // Packets outside the file's edit list are decoded for the sake of others and never shown.
-        if ((packet->flags & AV_PKT_FLAG_DISCARD) != 0 ||
-            !is_shown(*packet, stream.codecpar->codec_id)) {
-            continue;
-        }
-        const std::int64_t time = packet->pts == AV_NOPTS_VALUE ? packet->dts : packet->pts;
-        has_times = has_times && time != AV_NOPTS_VALUE;
-        times.push_back(time);
-    }
+    std::optional<Times> counted = times_of_packets(file);
+    Times times = counted ? std::move(*counted) : times_of_frames(path);
     if (times.empty()) {
         file.fail("holds no frames");
     }
+    std::sort(times.begin(), times.end());
+    // The missing value is the smallest there is.
+    const bool timed = times.front() != AV_NOPTS_VALUE;
+    const AVStream& stream = file.stream();
+    const double tick_seconds = av_q2d(stream.time_base);
 
     VideoInfo info;
     info.width_px = stream.codecpar->width;
@@ -44,22 +76,19 @@ VideoInfo probe_video(const std::filesystem::path& path) {
         std::swap(info.width_px, info.height_px);
     }
     info.num_frames = static_cast<std::int64_t>(times.size());
-    std::sort(times.begin(), times.end());
     const AVRational rate = file.guess_frame_rate();
-    const double tick = av_q2d(stream.time_base);
-    const double span = has_times ? static_cast<double>(times.back() - times.front()) * tick : 0.0;
     if (rate.num > 0 && rate.den > 0) {
         info.frames_per_second = av_q2d(rate);
-    } else if (span > 0.0) {
-        info.frames_per_second = static_cast<double>(times.size() - 1) / span;
-    }
-    if (!has_times && info.frames_per_second <= 0.0 && times.size() > 1) {
+    } else if (timed && times.back() > times.front()) {
+        info.frames_per_second = static_cast<double>(times.size() - 1) /
+                                 (static_cast<double>(times.back() - times.front()) * tick_seconds);
+    } else {
         file.fail("has neither timestamps nor a frame rate");
     }
     for (std::size_t i = 0; i < times.size(); ++i) {
-        info.timestamps_seconds.push_back(
-            has_times ? static_cast<double>(times[i] - times.front()) * tick
-                      : (i == 0 ? 0.0 : static_cast<double>(i) / info.frames_per_second));
+        info.timestamps_seconds.push_back(timed ? static_cast<double>(times[i] - times.front()) *
+                                                      tick_seconds
+                                                : static_cast<double>(i) / info.frames_per_second);
     }
     return info;
 }

@@ -1,6 +1,6 @@
-#include "matrix/core/error.h"
 #include "matrix/log/log.h"
 #include "matrix/media/video.h"
+#include "media/frame_decoder.h"
 #include "media/rgb_converter.h"
 #include "media/video_file.h"
 
@@ -17,68 +17,6 @@ extern "C" {
 namespace matrix::media {
 
 namespace {
-
-/// Decodes a file's frames one after another, in presentation order.
-class FrameDecoder {
-public:
-    explicit FrameDecoder(VideoFile& file);
-
-    /// The next frame, or null after the last. RunError where the stream is damaged.
-    const AVFrame* next();
-
-private:
-    VideoFile& file_;
-    av::Codec codec_;
-    av::Packet packet_{av_packet_alloc()};
-    av::Frame frame_{av_frame_alloc()};
-    std::int64_t num_frames_ = 0;
-    bool draining_ = false;
-};
-
-FrameDecoder::FrameDecoder(VideoFile& file) : file_(file) {
-    const AVCodecParameters* parameters = file.stream().codecpar;
-    const AVCodec* codec = avcodec_find_decoder(parameters->codec_id);
-    if (codec == nullptr) {
-        file.fail("this FFmpeg has no decoder for \"" +
-                  std::string(avcodec_get_name(parameters->codec_id)) + "\"");
-    }
-    codec_.reset(avcodec_alloc_context3(codec));
-    int code = avcodec_parameters_to_context(codec_.get(), parameters);
-    codec_->pkt_timebase = file.stream().time_base;
-    codec_->thread_count = 1;
-    if (code >= 0) {
-        code = avcodec_open2(codec_.get(), codec, nullptr);
-    }
-    if (code < 0) {
-        file.fail("its decoder cannot be opened: " + av::error_text(code));
-    }
-}
-
-const AVFrame* FrameDecoder::next() {
-    for (;;) {
-        av_frame_unref(frame_.get());
-        const int received = avcodec_receive_frame(codec_.get(), frame_.get());
-        if (received == AVERROR_EOF) {
-            return nullptr;
-        }
-        if (received == 0) {
-            if (frame_->decode_error_flags != 0 || (frame_->flags & AV_FRAME_FLAG_CORRUPT) != 0) {
-                file_.fail("frame " + std::to_string(num_frames_) + " is damaged");
-            }
-            ++num_frames_;
-            return frame_.get();
-        }
-        int sent = received;
-        if (received == AVERROR(EAGAIN) && !draining_) {
-            draining_ = !file_.read(packet_.get());
-            sent = avcodec_send_packet(codec_.get(), draining_ ? nullptr : packet_.get());
-        }
-        if (sent < 0) {
-            file_.fail("is damaged near frame " + std::to_string(num_frames_) + " (" +
-                       av::error_text(sent) + ")");
-        }
-    }
-}
 
 void warn_of_hdr(const std::filesystem::path& path, const AVFrame& frame) {
     if (frame.color_trc != AVCOL_TRC_SMPTE2084 && frame.color_trc != AVCOL_TRC_ARIB_STD_B67) {

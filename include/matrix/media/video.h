@@ -13,12 +13,14 @@ namespace matrix::media {
 struct VideoInfo {
     std::int64_t width_px = 0;
     std::int64_t height_px = 0;
-    std::int64_t num_frames = 0;             ///< counted, not believed: packets of the stream
+    std::int64_t num_frames = 0;             ///< counted, not believed: what a decoder will give
     double frames_per_second = 0.0;          ///< average rate of the container
     std::vector<double> timestamps_seconds;  ///< presentation time of each frame, first at 0, ascending
 };
 
-/// Reads headers and packets, decodes nothing. RunError naming the file: missing, empty, truncated, no video stream.
+/// Reads headers and packets; decodes only where these do not tell the frames (a file that starts between key frames, or
+/// one without presentation times). Frames are those that are shown: what an edit list cuts away does not count.
+/// RunError naming the file: missing, a directory, empty, truncated, no video stream, no frames.
 [[nodiscard]] VideoInfo probe_video(const std::filesystem::path& path);
 
 /// Decodes the frames with the given indices (ascending, in presentation order) to 8-bit RGB, [n, H, W, 3] uint8: the
