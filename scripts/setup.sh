@@ -271,7 +271,7 @@ if [ -n "$bundle" ]; then
     exit 0
 fi
 # What follows needs no root, but a Python that can make environments.
-python3 -c 'import ensurepip' 2>/dev/null || exit 1
+$dry_run || python3 -c 'import ensurepip' 2>/dev/null || fail "python3 with venv first; then run this again"
 if $python; then install_python; fi
 install_libtorch
 exit $status
