@@ -1,0 +1,30 @@
+#pragma once
+
+#include "matrix/core/fields.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace matrix::lora {
+
+/// Which linears get a low-rank delta, and how the input projection trains.
+struct LoraConfig {
+    std::int64_t rank = 128;
+    double alpha = 64.0;
+    bool rslora = false;
+    std::vector<std::string> targets = {"to_q", "to_k", "to_v", "to_out.0"};
+    std::vector<std::int64_t> blocks = {7, 11, 12};
+    std::string input_projection = "full";  ///< "full", "lora" or "frozen"
+
+    /// alpha / r, or alpha / sqrt(r) with rslora.
+    [[nodiscard]] double scale() const;
+};
+
+[[nodiscard]] FieldTable fields(LoraConfig& config);
+
+/// Faults that no single field shows, one line each: a block the model has not, a block or target named twice, a frozen
+/// projection under an ID map.
+[[nodiscard]] std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks, bool id_map);
+
+}  // namespace matrix::lora

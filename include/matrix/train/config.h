@@ -1,0 +1,68 @@
+#pragma once
+
+#include "matrix/core/fields.h"
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace matrix::train {
+
+/// AdamW over every trained tensor; defaults of the diffusers I2V LoRA script.
+struct OptimizerConfig {
+    double learning_rate = 1e-4;
+    std::vector<double> betas = {0.9, 0.95};
+    double eps = 1e-8;
+    double weight_decay = 1e-4;
+    double max_grad_norm = 1.0;  ///< 0 switches clipping off
+};
+
+/// The learning rate's factor over the run, as diffusers' schedulers of the same names: linear warm-up from 0, then
+/// constant, linear to 0, or half a cosine to 0.
+struct ScheduleConfig {
+    std::string name = "cosine";
+    std::int64_t warmup_steps = 100;
+};
+
+struct TrainConfig {
+    std::int64_t steps = 4000;
+    std::int64_t batch_size = 1;  ///< per rank
+    std::int64_t gradient_accumulation = 1;
+    std::int64_t seed = 42;
+    std::string non_finite = "stop";  ///< or "skip": a step whose loss or gradient is not finite
+};
+
+struct MemoryConfig {
+    bool checkpointing = true;
+    std::optional<double> activation_budget_gib;
+    std::optional<double> device_budget_gib;  ///< empty: "auto"
+    std::string base = "resident";
+};
+
+struct ParallelConfig {
+    std::string backend = "auto";
+    bool shard_base = false;
+    std::int64_t context = 1;
+};
+
+struct CheckpointConfig {
+    std::int64_t every_steps = 500;
+    std::int64_t keep_last = 3;
+};
+
+struct ValidationConfig {
+    std::int64_t every_steps = 0;  ///< 0: never
+    std::optional<std::string> data;
+};
+
+[[nodiscard]] FieldTable fields(OptimizerConfig& config);
+[[nodiscard]] FieldTable fields(ScheduleConfig& config);
+[[nodiscard]] FieldTable fields(TrainConfig& config);
+[[nodiscard]] FieldTable fields(MemoryConfig& config);
+[[nodiscard]] FieldTable fields(ParallelConfig& config);
+[[nodiscard]] FieldTable fields(CheckpointConfig& config);
+[[nodiscard]] FieldTable fields(ValidationConfig& config);
+
+}  // namespace matrix::train
