@@ -2,13 +2,14 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <concepts>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -87,8 +88,13 @@ public:
     FieldTable& operator=(FieldTable&&) noexcept;
     ~FieldTable();
 
-    /// The returned reference is valid until the next `add`.
+    /// `target` must outlive the table. The returned reference is valid until the next `add`.
     Field& add(std::string name, FieldTarget target, std::string doc);
+    template <typename T>
+    requires std::constructible_from<FieldTarget, T*> Field& add(std::string name, T& target,
+                                                                 std::string doc) {
+        return add(std::move(name), FieldTarget(&target), std::move(doc));
+    }
     /// A nested object.
     void add_section(std::string name, FieldTable table, std::string doc);
     /// A nested object that may be null: `present` is set by reading and consulted by writing.
