@@ -1,0 +1,34 @@
+#include "matrix/core/signals.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+namespace matrix {
+namespace {
+
+// Each in a process of its own: the flag cannot be taken back.
+TEST(StopSignals, TheFirstSetsAFlag) {
+    EXPECT_EXIT(
+        {
+            install_stop_signals();
+            const bool before = stop_signal().has_value();
+            ::raise(SIGTERM);
+            ::_exit(!before && stop_signal() == SIGTERM ? 7 : 1);
+        },
+        ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignals, TheSecondEndsTheProcess) {
+    EXPECT_EXIT(
+        {
+            install_stop_signals();
+            ::raise(SIGINT);
+            ::raise(SIGTERM);
+            ::_exit(1);
+        },
+        ::testing::ExitedWithCode(128 + SIGTERM), "");
+}
+
+}  // namespace
+}  // namespace matrix
