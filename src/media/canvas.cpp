@@ -14,7 +14,7 @@ namespace {
 constexpr int kFont = cv::FONT_HERSHEY_SIMPLEX;
 
 int stroke_px(double scale, bool bold) {
-    return std::max(1, static_cast<int>(std::lround(scale * (bold ? 2.6 : 1.5))));
+    return std::max(1, static_cast<int>(std::lround(scale * (bold ? 2.3 : 1.8))));
 }
 
 }  // namespace

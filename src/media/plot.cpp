@@ -108,17 +108,16 @@ std::vector<Tick> log_ticks(const Axis& axis) {
     }();
 }
 
-/// Mean over a window centred on each point, of the finite values in it.
+/// Mean over a window centred on each point, of the finite values in it; at the ends over what
+/// there is of it.
 std::vector<double> smoothed(const std::vector<double>& values, std::int64_t window) {
     std::vector<double> out(values.size(), std::numeric_limits<double>::quiet_NaN());
     const auto size = static_cast<std::int64_t>(values.size());
     for (std::int64_t i = 0; i < size; ++i) {
-        // The window shrinks alike on both sides near the ends, so that the line does not lag
-        // there.
-        const std::int64_t reach = std::min({window / 2, i, size - 1 - i});
         double sum = 0.0;
         std::int64_t count = 0;
-        for (std::int64_t j = i - reach; j <= i + reach; ++j) {
+        for (std::int64_t j = std::max<std::int64_t>(0, i - window / 2);
+             j <= std::min(size - 1, i + window / 2); ++j) {
             const double value = values[static_cast<std::size_t>(j)];
             if (std::isfinite(value)) {
                 sum += value;
