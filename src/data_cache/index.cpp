@@ -170,8 +170,13 @@ void CacheIndex::save(const fs::path& cache) const {
                     {"metadata_hash", metadata_hash},
                     {"empty_prompt_key", empty_prompt_key},
                     {"clips", std::move(rows)}};
-    write_file_atomically(cache / kIndexName,
-                          j.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+    const std::string text = j.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+    const fs::path path = cache / kIndexName;
+    // A cache that is complete may lie on a file system that cannot be written.
+    std::error_code ignored;
+    if (!fs::exists(path, ignored) || read_text_file(path, kMaxIndexBytes) != text) {
+        write_file_atomically(path, text);
+    }
 }
 
 std::vector<std::string> list_masks(const fs::path& directory) {

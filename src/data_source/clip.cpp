@@ -123,6 +123,15 @@ std::vector<std::int64_t> count_pixels(const at::Tensor& tracks) {
             counts.const_data_ptr<std::int64_t>() + counts.numel()};
 }
 
+at::Tensor first_frame_cells(const at::Tensor& tracks, bool nearest) {
+    at::Tensor cells =
+        at::zeros({tracks.size(0), tracks.size(2) / 16, tracks.size(3) / 16}, at::kByte);
+    for (std::int64_t i = 0; i < tracks.size(0); ++i) {
+        cells[i].copy_(media::query_cells(tracks[i][0], nearest));
+    }
+    return cells;
+}
+
 std::vector<IdFolder> find_id_folders(const Row& row) {
     std::vector<IdFolder> folders;
     std::vector<std::string> faults;

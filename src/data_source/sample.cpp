@@ -1,13 +1,11 @@
 #include "matrix/data_source/sample.h"
 
 #include "matrix/core/error.h"
-#include "matrix/media/geometry.h"
 #include "matrix/text/phrases.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <optional>
 
 namespace matrix::data_source {
 namespace {
@@ -27,11 +25,12 @@ std::int64_t position_of(const std::vector<std::int64_t>& ids, std::int64_t id) 
 
 void fill_masks(const Clip& clip, const std::vector<Interaction>& interactions, bool nearest_query,
                 RawSample& sample) {
+    const at::Tensor cells = first_frame_cells(clip.tracks, nearest_query);  // [ids, gh, gw]
     const auto fill = [&](std::int64_t i, std::int64_t role, std::int64_t id) {
         const std::int64_t at = position_of(clip.ids, id);
         TORCH_CHECK(at >= 0, "the plan of ", sample.name, " let ID ", id, " pass without masks");
         sample.masks[i][role].copy_(clip.tracks[at]);
-        sample.query_mask[i][role].copy_(media::query_cells(clip.tracks[at][0], nearest_query));
+        sample.query_mask[i][role].copy_(cells[at]);
     };
     for (std::size_t i = 0; i < interactions.size(); ++i) {
         fill(static_cast<std::int64_t>(i), kSubject, interactions[i].subject.id);

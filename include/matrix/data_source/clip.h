@@ -64,6 +64,10 @@ struct ClipPlan {
 /// Set pixels of each track of [n, T, H, W].
 [[nodiscard]] std::vector<std::int64_t> count_pixels(const at::Tensor& tracks);
 
+/// First-frame cells of each track of [n, T, H, W]: [n, H / 16, W / 16] uint8. `nearest`:
+/// alignment.spa.query = "nearest".
+[[nodiscard]] at::Tensor first_frame_cells(const at::Tensor& tracks, bool nearest);
+
 /// A mask's size must be the video's or have its aspect ratio, each side within a pixel after
 /// scaling. RunError naming the mask and both sizes.
 void check_mask_size(const std::filesystem::path& mask, std::int64_t height_px,
