@@ -1,0 +1,226 @@
+#include "matrix/prepare/prepare.h"
+
+#include "matrix/core/error.h"
+#include "matrix/data_cache/entries.h"
+#include "matrix/data_cache/reader.h"
+#include "matrix/log/log.h"
+#include "matrix/log/progress.h"
+#include "matrix/prepare/on_the_fly.h"
+#include "prepare/encode_clip.h"
+#include "prepare/plan.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace matrix::prepare {
+namespace {
+
+using data_cache::DataConfig;
+using data_cache::EntryKind;
+
+class Preparation {
+public:
+    Preparation(const PrepareOptions& options, const Encoders& encoders, Plan plan,
+                const text::T5Tokenizer& tokenizer)
+        : options_(options),
+          encoders_(encoders),
+          plan_(std::move(plan)),
+          tokenizer_(tokenizer),
+          cache_(*options.data.cache) {}
+
+    void run() {
+        encode_missing_prompts();
+        encode_missing_clips();
+        if (!faults_.empty()) {
+            throw RunError(faults_);
+        }
+        fill_tokens();
+        plan_.index.save(cache_);
+    }
+
+private:
+    // The text encoder is gone before the VAE is loaded.
+    void encode_missing_prompts() {
+        if (plan_.prompts.empty()) {
+            return;
+        }
+        std::vector<std::string> keys, texts;
+        for (const auto& [key, text] : plan_.prompts) {
+            keys.push_back(key);
+            texts.push_back(text);
+        }
+        const Encode encode = encoders_.load_text();
+        encode_prompts(
+            encode, tokenizer_.input_ids(texts), [&](std::int64_t i, const at::Tensor& embedding) {
+                data_cache::write_entry(cache_, EntryKind::kPrompt,
+                                        keys[static_cast<std::size_t>(i)], {{"prompt", embedding}});
+            });
+    }
+
+    void encode_missing_clips() {
+        const auto& jobs = plan_.jobs;
+        if (jobs.empty()) {
+            return;
+        }
+        const bool needs_vae = std::ranges::any_of(
+            jobs, [](const DecodeJob& job) { return job.parts.video || job.parts.id_map; });
+        const Encode encode = needs_vae ? encoders_.load_video() : Encode();
+        log::Progress progress("clips", static_cast<std::int64_t>(jobs.size()));
+        DecodeAhead decoded(plan_.manifest.rows, options_.data, jobs, options_.num_decoders);
+        std::int64_t done = 0;
+        while (const auto next = decoded.next()) {
+            poll_stop();
+            const DecodeJob& job = jobs[next->job];
+            if (next->faults.empty()) {
+                encode_clip(encode, job, next->clip);
+            }
+            faults_.insert(faults_.end(), next->faults.begin(), next->faults.end());
+            progress.update(++done, plan_.manifest.rows[job.row].video);
+        }
+    }
+
+    void encode_clip(const Encode& encode, const DecodeJob& job, const data_source::Clip& clip) {
+        const data_cache::CachedClip& entry = plan_.index.clips[job.row];
+        if (job.parts.tracks) {
+            const std::vector<std::int64_t> pixels = data_source::count_pixels(clip.tracks);
+            data_cache::write_entry(
+                cache_, EntryKind::kMasks, entry.masks_key,
+                {{"ids", at::tensor(clip.ids, at::kLong)},
+                 {"pixels", at::tensor(pixels, at::kLong)},
+                 {"tracks", data_cache::pack_bits(clip.tracks)},
+                 {"query_half", data_source::first_frame_cells(clip.tracks, false)},
+                 {"query_nearest", data_source::first_frame_cells(clip.tracks, true)}});
+        }
+        if (job.parts.id_map) {
+            data_cache::write_entry(
+                cache_, EntryKind::kIdMap, entry.id_map_key,
+                {{"id_map_mean", encode_id_map(encode, clip.id_map, entry.video)}});
+        }
+        if (job.parts.video) {
+            data_cache::write_entry(cache_, EntryKind::kVideo, entry.video_key,
+                                    encode_video(encode, clip.video, entry.hashes.video,
+                                                 options_.data.image_noise_draws, entry.video));
+        }
+    }
+
+    void fill_tokens() {
+        for (std::size_t i = 0; i < plan_.index.clips.size(); ++i) {
+            data_cache::CachedClip& clip = plan_.index.clips[i];
+            if (clip.interactions.empty()) {
+                continue;
+            }
+            const auto masks =
+                data_cache::open_entry(cache_, EntryKind::kMasks, clip.masks_key, options_.data);
+            const auto values = [&](const char* name) {
+                const at::Tensor tensor = masks.tensor(name);
+                const auto* begin = tensor.const_data_ptr<std::int64_t>();
+                return std::vector<std::int64_t>(begin, begin + tensor.numel());
+            };
+            at::Tensor& token_mask = plan_.texts[i].token_mask;  // [N, 3, L]
+            data_source::drop_verbs_without_masks(token_mask, plan_.manifest.rows[i].interactions,
+                                                  values("ids"), values("pixels"));
+            for (std::size_t n = 0; n < clip.interactions.size(); ++n) {
+                for (std::size_t role = 0; role < 3; ++role) {
+                    const at::Tensor tokens =
+                        token_mask[static_cast<std::int64_t>(n)][static_cast<std::int64_t>(role)]
+                            .nonzero()
+                            .squeeze(1)
+                            .contiguous();
+                    const auto* begin = tokens.const_data_ptr<std::int64_t>();
+                    clip.interactions[n].tokens[role].assign(begin, begin + tokens.numel());
+                }
+            }
+        }
+    }
+
+    const PrepareOptions& options_;
+    const Encoders& encoders_;
+    Plan plan_;
+    const text::T5Tokenizer& tokenizer_;
+    std::filesystem::path cache_;
+    std::vector<std::string> faults_;
+};
+
+void require_usable(const DataConfig& config) {
+    const auto faults = data_cache::check(config);
+    if (!faults.empty()) {
+        throw UsageError(faults);
+    }
+}
+
+void say_counts(const std::string& cache, std::int64_t num_clips, std::int64_t num_without) {
+    log::info(cache + ": " + std::to_string(num_clips) + " clips" +
+              (num_without > 0
+                   ? ", " + std::to_string(num_without) +
+                         " of them without interactions: they train the denoising loss alone"
+                   : ""));
+}
+
+}  // namespace
+
+void prepare(const PrepareOptions& options) {
+    prepare(options, model_encoders(options.model, options.dtype, options.device));
+}
+
+void prepare(const PrepareOptions& options, const Encoders& encoders) {
+    require_usable(options.data);
+    if (!options.data.cache) {
+        throw UsageError("data.cache: is null; name the folder that the encodings shall go to");
+    }
+    const text::T5Tokenizer tokenizer(options.model / "tokenizer");
+    data_cache::FileHashes hashes(data_cache::hashes_path(*options.data.cache));
+    const data_cache::EncoderIds ids = encoders.ids(hashes);
+    Plan plan = make_plan(options.data, ids, tokenizer, hashes);
+    hashes.save();
+    std::ranges::for_each(plan.notes, [](const std::string& note) { log::warning(note); });
+    Preparation(options, encoders, std::move(plan), tokenizer).run();
+}
+
+std::vector<std::string> verify(const PrepareOptions& options) {
+    return verify(options, model_encoders(options.model, options.dtype, options.device));
+}
+
+std::vector<std::string> verify(const PrepareOptions& options, const Encoders& encoders) {
+    require_usable(options.data);
+    if (!options.data.cache) {
+        throw UsageError("data.cache: is null; there is no cache to verify");
+    }
+    const std::filesystem::path cache = *options.data.cache;
+    data_cache::FileHashes hashes({});
+    std::vector<std::string> faults =
+        data_cache::changed_sources(data_cache::CacheIndex::load(cache), options.data.path, hashes);
+    const auto damaged = data_cache::verify_cache(cache);
+    faults.insert(faults.end(), damaged.begin(), damaged.end());
+    try {
+        const data_cache::CacheReader reader(cache, options.data, encoders.ids(hashes),
+                                             options.nearest_query);
+    } catch (const RunError& e) {
+        std::ranges::copy_if(e.faults(), std::back_inserter(faults), [&](const std::string& fault) {
+            return std::ranges::find(faults, fault) == faults.end();
+        });
+    }
+    return faults;
+}
+
+std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& options) {
+    return open_source(options, model_encoders(options.model, options.dtype, options.device));
+}
+
+std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& options,
+                                                      const Encoders& encoders) {
+    if (!options.data.cache) {
+        require_usable(options.data);
+        return std::make_unique<OnTheFlySource>(options, encoders);
+    }
+    prepare(options, encoders);
+    data_cache::FileHashes hashes(data_cache::hashes_path(*options.data.cache));
+    auto reader = std::make_unique<data_cache::CacheReader>(
+        *options.data.cache, options.data, encoders.ids(hashes), options.nearest_query);
+    say_counts(*options.data.cache, reader->size(), reader->num_without_interactions());
+    return reader;
+}
+
+}  // namespace matrix::prepare
