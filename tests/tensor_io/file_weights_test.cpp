@@ -92,6 +92,19 @@ TEST(FileWeights, ReportsEveryFaultAtOnce) {
     }
 }
 
+TEST(FileWeights, ExpectChecksAsTakeDoes) {
+    const TempDirectory dir;
+    write_safetensors(dir / "model.safetensors", {{"a", at::ones({2})}, {"b", at::ones({3})}});
+    FileWeights weights = open(dir);
+    weights.expect("a", {2});
+    weights.expect("b", {3});
+    EXPECT_NO_THROW(weights.finish());
+    weights.expect("b", {4});
+    weights.expect("c", {1});
+    expect_error([&] { weights.finish(); },
+                 {"\"b\": shape [3], expected [4]", "missing tensor \"c\" [1]"});
+}
+
 TEST(FileWeights, NoFileAtAll) {
     const TempDirectory dir;
     expect_error([&] { open(dir); }, {dir.path().string(),
