@@ -14,7 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kIndexName = "index.json";
 constexpr std::size_t kMaxIndexBytes = std::size_t{1} << 30;
 constexpr std::array<const char*, 3> kRoles = {"subject", "object", "verb"};
 
@@ -137,8 +136,12 @@ CacheIndex read_index(const json& j) {
 
 }  // namespace
 
+fs::path index_path(const fs::path& cache) {
+    return cache / "index.json";
+}
+
 CacheIndex CacheIndex::load(const fs::path& cache) {
-    const fs::path path = cache / kIndexName;
+    const fs::path path = index_path(cache);
     std::error_code ignored;
     if (!fs::exists(path, ignored)) {
         throw RunError(path.string() + ": there is no prepared cache; run `matrix prepare`");
@@ -171,7 +174,7 @@ void CacheIndex::save(const fs::path& cache) const {
                     {"empty_prompt_key", empty_prompt_key},
                     {"clips", std::move(rows)}};
     const std::string text = j.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
-    const fs::path path = cache / kIndexName;
+    const fs::path path = index_path(cache);
     // A cache that is complete may lie on a file system that cannot be written.
     std::error_code ignored;
     if (!fs::exists(path, ignored) || read_text_file(path, kMaxIndexBytes) != text) {

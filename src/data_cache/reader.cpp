@@ -163,6 +163,17 @@ fs::path hashes_path(const fs::path& cache) {
     return cache / "hashes.json";
 }
 
+std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const EncoderIds& encoders,
+                                        bool nearest_query) {
+    const fs::path cache = *config.cache;
+    FileHashes hashes(hashes_path(cache));
+    const auto changed = changed_sources(CacheIndex::load(cache), config.path, hashes);
+    if (!changed.empty()) {
+        throw RunError(changed);
+    }
+    return std::make_unique<CacheReader>(cache, config, encoders, nearest_query);
+}
+
 std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const fs::path& model,
                                         const std::string& dtype, bool nearest_query) {
     if (!config.cache) {
@@ -170,15 +181,8 @@ std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const fs::path
             "data.cache: is null, and this program was built without decoders; name a prepared "
             "cache");
     }
-    const fs::path cache = *config.cache;
-    const CacheIndex index = CacheIndex::load(cache);
-    FileHashes hashes(hashes_path(cache));
-    const auto changed = changed_sources(index, config.path, hashes);
-    if (!changed.empty()) {
-        throw RunError(changed);
-    }
-    return std::make_unique<CacheReader>(cache, config, encoder_ids(model, dtype, hashes),
-                                         nearest_query);
+    FileHashes hashes(hashes_path(*config.cache));
+    return open_cache(config, encoder_ids(model, dtype, hashes), nearest_query);
 }
 
 }  // namespace matrix::data_cache

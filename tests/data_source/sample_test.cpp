@@ -138,7 +138,8 @@ TEST(Sample, ReportsEveryPhraseThatIsNotThere) {
         "metadata.jsonl",
         row_with(
             "A woman sees a cat and a cat.",
-            R"([{"subject": {"phrase": "man", "id": 1}, "verb": {"phrase": "sees"}, "object": {"phrase": "cat", "id": 2}}])"));
+            R"([{"subject": {"phrase": "man", "id": 1}, "verb": {"phrase": "sees"}, )"
+            R"("object": {"phrase": "cat", "id": 2}}])"));
     const Row row = read_manifest(data.root()).rows[0];
     try {
         (void)read_text(row, data.config(), tokenizer());

@@ -46,6 +46,9 @@ struct CacheIndex {
     void save(const std::filesystem::path& cache) const;
 };
 
+/// Where a cache keeps its index.
+[[nodiscard]] std::filesystem::path index_path(const std::filesystem::path& cache);
+
 /// Names of the masks of one ID folder, in frame order: the .png files sorted by name, hidden ones
 /// left out.
 [[nodiscard]] std::vector<std::string> list_masks(const std::filesystem::path& directory);

@@ -39,9 +39,13 @@ private:
     std::int64_t num_tokens_ = 0;
 };
 
-/// Opens a cache where there are no decoders to prepare it: it is refused unless it fits `config`,
-/// the encoders of the `model` directory (where they are there) and the files of the data set
-/// (where they are there). `dtype`: the name of the encoders' compute dtype.
+/// Opens a cache that cannot be prepared here, for want of decoders, encoders or the data set: it
+/// is refused unless it fits `config`, the encoders and the files of the data set, as far as they
+/// are there.
+[[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
+                                                      const EncoderIds& encoders,
+                                                      bool nearest_query);
+/// The same with the encoders of the `model` directory; `dtype` names their compute dtype.
 [[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
                                                       const std::filesystem::path& model,
                                                       const std::string& dtype, bool nearest_query);
