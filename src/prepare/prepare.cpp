@@ -151,6 +151,14 @@ void require_usable(const DataConfig& config) {
     }
 }
 
+// A complete cache may be all that was copied to a machine that only trains.
+bool travels_alone(const DataConfig& config, const data_cache::EncoderIds& ids) {
+    std::error_code ignored;
+    const bool can_prepare =
+        std::filesystem::exists(config.path, ignored) && !ids.vae.empty() && !ids.text.empty();
+    return !can_prepare && std::filesystem::exists(data_cache::index_path(*config.cache), ignored);
+}
+
 void say_counts(const std::string& cache, std::int64_t num_clips, std::int64_t num_without) {
     log::info(cache + ": " + std::to_string(num_clips) + " clips" +
               (num_without > 0
@@ -215,11 +223,21 @@ std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& opti
         require_usable(options.data);
         return std::make_unique<OnTheFlySource>(options, encoders);
     }
-    prepare(options, encoders);
-    data_cache::FileHashes hashes(data_cache::hashes_path(*options.data.cache));
-    auto reader = std::make_unique<data_cache::CacheReader>(
-        *options.data.cache, options.data, encoders.ids(hashes), options.nearest_query);
-    say_counts(*options.data.cache, reader->size(), reader->num_without_interactions());
+    const DataConfig& data = options.data;
+    require_usable(data);
+    data_cache::FileHashes hashes(data_cache::hashes_path(*data.cache));
+    const data_cache::EncoderIds ids = encoders.ids(hashes);
+    std::unique_ptr<data_cache::CacheReader> reader;
+    if (travels_alone(data, ids)) {
+        log::info(*data.cache +
+                  ": used as it stands, without the data set or the encoders beside it");
+        reader = data_cache::open_cache(data, ids, options.nearest_query);
+    } else {
+        prepare(options, encoders);
+        reader = std::make_unique<data_cache::CacheReader>(*data.cache, data, ids,
+                                                           options.nearest_query);
+    }
+    say_counts(*data.cache, reader->size(), reader->num_without_interactions());
     return reader;
 }
 

@@ -47,7 +47,8 @@ struct FakeEncoders {
     Encoders get() {
         return {.ids =
                     [this](data_cache::FileHashes&) {
-                        return data_cache::EncoderIds{hash_text(vae), hash_text("text")};
+                        return data_cache::EncoderIds{vae.empty() ? "" : hash_text(vae),
+                                                      hash_text("text")};
                     },
                 .load_text =
                     [this] {
@@ -310,6 +311,19 @@ TEST_F(PrepareTest, RefusesAConfigThatCannotBe) {
     options_.data.frames = 5;
     options_.data.cache.reset();
     expect_error<UsageError>([&] { prepare(options_, fake_.get()); }, {"data.cache"});
+}
+
+TEST_F(PrepareTest, ACompleteCacheTravelsAlone) {
+    const EncodedSample wanted = open()->get(0, 1, 2);
+    fs::remove(options_.model / "tokenizer");
+    fake_.vae.clear();
+    expect_same_sample(open()->get(0, 1, 2), wanted);
+    data_.write_video("videos/a.mp4", 6, 50);
+    expect_error([&] { (void)open(); }, {"videos/a.mp4", "changed"});
+    fs::remove_all(data_.root() / "videos");
+    fs::remove_all(data_.root() / "mask_annotation");
+    fs::remove(data_.root() / "metadata.jsonl");
+    expect_same_sample(open()->get(0, 1, 2), wanted);
 }
 
 TEST_F(PrepareTest, SharedContentIsStoredOnce) {

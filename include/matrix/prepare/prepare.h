@@ -38,7 +38,8 @@ void prepare(const PrepareOptions& options, const Encoders& encoders);
                                               const Encoders& encoders);
 
 /// Where training gets its samples from: the cache, prepared first where something is missing, or,
-/// where data.cache is null, encoders that run at every step.
+/// where data.cache is null, encoders that run at every step. A complete cache is used as it stands
+/// where the data set or the encoders are not there (data_cache::open_cache).
 [[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& options);
 [[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& options,
                                                                     const Encoders& encoders);
