@@ -14,8 +14,9 @@ namespace matrix::text {
 // White space is what Python's str.isspace() and \s accept: the ASCII spaces and separators 09-0D
 // and 1C-1F, U+0085, and the Unicode space, line and paragraph separators (NBSP, U+1680,
 // U+2000-200A, U+2028/29, U+202F, U+205F, U+3000). Zero-width characters are none. A letter or
-// digit is what iswalnum() accepts in the C.UTF-8 locale: CJK, kana, Hangul and the digits of every
-// script count; emoji, punctuation and combining accents do not.
+// digit is what iswalnum() accepts in the C.UTF-8 locale, Unicode's Alphabetic property and decimal
+// digits: CJK, kana, Hangul, the vowel signs and the digits of every script count; emoji,
+// punctuation, combining accents, superscripts and fractions do not.
 
 /// Deletes every `<idN>` (N one or more ASCII digits), turns runs of white space into one space and
 /// trims both ends.
