@@ -5,12 +5,12 @@
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/core/shape.h"
+#include "lora/names.h"
 #include "matrix/lora/adapter.h"
 
 namespace matrix::lora {
 namespace {
 
-constexpr const char* kProjection = "patch_embed.proj";
 
 bool targeted(const std::string& linear, const LoraConfig& config) {
     if (linear == kProjection) {
@@ -63,14 +63,14 @@ at::Tensor as_parameter(const at::Tensor& tensor, const nn::Linear& linear, bool
 
 }  // namespace
 
-void attach_new(models::Backbone& backbone, const LoraConfig& config, std::uint64_t seed) {
-    for (const auto& [name, linear] : backbone.adaptable_linears()) {
+void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t seed) {
+    for (const auto& [name, linear] : model.adaptable_linears()) {
         if (targeted(name, config)) {
             linear->delta = new_delta(*linear, name, config, seed);
         }
     }
     if (config.input_projection == "full") {
-        nn::Linear& projection = backbone.input_projection();
+        nn::Linear& projection = model.input_projection();
         projection.weight = as_parameter(projection.weight, projection, true);
         if (projection.bias.defined()) {
             projection.bias = as_parameter(projection.bias, projection, true);
@@ -78,23 +78,23 @@ void attach_new(models::Backbone& backbone, const LoraConfig& config, std::uint6
     }
 }
 
-void attach(models::Backbone& backbone, const Adapter& adapter, bool trainable) {
+void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable) {
     const std::int64_t trained_channels = adapter.info.in_channels;
-    if (trained_channels > backbone.in_channels()) {
-        backbone.widen_input(trained_channels);
+    if (trained_channels > model.in_channels()) {
+        model.widen_input(trained_channels);
     }
-    const std::map<std::string, nn::Linear*> linears = backbone.adaptable_linears();
+    const std::map<std::string, nn::Linear*> linears = model.adaptable_linears();
     for (const auto& [name, delta] : adapter.deltas) {
         const auto found = linears.find(name);
         if (found == linears.end()) {
             throw RunError("adapter: transformer." + name + ": the model has no such linear (it has " +
-                           std::to_string(backbone.num_blocks()) + " blocks)");
+                           std::to_string(model.num_blocks()) + " blocks)");
         }
         check_fits(name, *found->second, delta);
         found->second->delta = nn::LowRankDelta{as_parameter(delta.a, *found->second, trainable),
                                                 as_parameter(delta.b, *found->second, trainable), delta.scale};
     }
-    nn::Linear& projection = backbone.input_projection();
+    nn::Linear& projection = model.input_projection();
     if (adapter.projection_weight.defined()) {
         expect_shape(adapter.projection_weight, projection.weight.sizes(), "patch_embed.proj.weight");
         projection.weight = as_parameter(adapter.projection_weight, projection, trainable);
@@ -105,35 +105,35 @@ void attach(models::Backbone& backbone, const Adapter& adapter, bool trainable) 
     }
 }
 
-std::map<std::string, at::Tensor> trained_parameters(models::Backbone& backbone) {
+std::map<std::string, at::Tensor> trained_parameters(nn::Adaptable& model) {
     std::map<std::string, at::Tensor> parameters;
     const auto add = [&](const std::string& name, const at::Tensor& tensor) {
         if (tensor.defined() && tensor.requires_grad()) {
             parameters[name] = tensor;
         }
     };
-    for (const auto& [name, linear] : backbone.adaptable_linears()) {
+    for (const auto& [name, linear] : model.adaptable_linears()) {
         if (linear->delta) {
             add("transformer." + name + ".lora_A.weight", linear->delta->a);
             add("transformer." + name + ".lora_B.weight", linear->delta->b);
         }
     }
-    const nn::Linear& projection = backbone.input_projection();
+    const nn::Linear& projection = model.input_projection();
     add("transformer.patch_embed.proj.weight", projection.weight);
     add("transformer.patch_embed.proj.bias", projection.bias);
     return parameters;
 }
 
-Adapter collect(models::Backbone& backbone, const AdapterInfo& info) {
+Adapter collect(nn::Adaptable& model, const AdapterInfo& info) {
     const auto value = [](const at::Tensor& tensor) { return tensor.detach().to(at::kCPU, at::kFloat); };
     Adapter adapter;
     adapter.info = info;
-    for (const auto& [name, linear] : backbone.adaptable_linears()) {
+    for (const auto& [name, linear] : model.adaptable_linears()) {
         if (linear->delta) {
             adapter.deltas[name] = {value(linear->delta->a), value(linear->delta->b), linear->delta->scale};
         }
     }
-    const nn::Linear& projection = backbone.input_projection();
+    const nn::Linear& projection = model.input_projection();
     if (projection.weight.requires_grad()) {
         adapter.projection_weight = value(projection.weight);
         adapter.projection_bias = projection.bias.defined() ? value(projection.bias) : at::Tensor();

@@ -1,12 +1,13 @@
 #pragma once
 
 #include "matrix/lora/config.h"
-#include "matrix/models/backbone.h"
+#include "matrix/nn/adaptable.h"
 #include "matrix/tensor_io/safetensors.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,10 @@ struct AdapterInfo {
     double alpha = 0.0;
     bool rslora = false;
     std::string base;                ///< the model directory it was trained on, for information
-    std::int64_t in_channels = 0;    ///< of the input projection while training
+    std::int64_t in_channels = 0;    ///< of the input projection while training; 0 if the files do not tell
     bool id_map = false;             ///< whether an ID map is expected
+    /// Of an adapter directory, whose files have the strength folded in and `alpha` = `rank`: the alpha it was trained with.
+    std::optional<double> trained_alpha = {};
 
     [[nodiscard]] double scale() const;
 };
@@ -33,21 +36,21 @@ struct Adapter {
     at::Tensor projection_bias;    ///< or undefined
 };
 
-/// Fresh deltas on the backbone's linears that `config` names: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt(5)), B zero,
-/// float32 on the backbone's device, keyed by (seed, name). With `input_projection` = "full" its weight and bias become float32
+/// Fresh deltas on the model's linears that `config` names: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt(5)), B zero,
+/// float32 on the model's device, keyed by (seed, name). With `input_projection` = "full" its weight and bias become float32
 /// masters. Everything made requires a gradient.
-void attach_new(models::Backbone& backbone, const LoraConfig& config, std::uint64_t seed);
+void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t seed);
 
-/// Puts an adapter's deltas and projection onto the backbone. RunError for a key whose block or linear the model has not and for
+/// Puts an adapter's deltas and projection onto the model. RunError for a key whose block or linear the model has not and for
 /// shapes that do not fit; a 48-channel projection LoRA or projection widens the input first.
-void attach(models::Backbone& backbone, const Adapter& adapter, bool trainable);
+void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable);
 
-/// Every trainable tensor of the backbone by its checkpoint name: "transformer.<linear>.lora_A.weight", "...lora_B.weight",
+/// Every trainable tensor of the model by its checkpoint name: "transformer.<linear>.lora_A.weight", "...lora_B.weight",
 /// "transformer.patch_embed.proj.weight", "....bias".
-[[nodiscard]] std::map<std::string, at::Tensor> trained_parameters(models::Backbone& backbone);
+[[nodiscard]] std::map<std::string, at::Tensor> trained_parameters(nn::Adaptable& model);
 
-/// What the backbone's trained tensors are as an adapter; `info` describes them.
-[[nodiscard]] Adapter collect(models::Backbone& backbone, const AdapterInfo& info);
+/// What the model's trained tensors are as an adapter; `info` describes them.
+[[nodiscard]] Adapter collect(nn::Adaptable& model, const AdapterInfo& info);
 
 /// `adapter.safetensors` of a training checkpoint: every trained tensor (heads too) in float32 by its name, and `info` in the
 /// header.
