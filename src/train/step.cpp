@@ -4,40 +4,20 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "train/model_input.h"
+
 namespace matrix::train {
-namespace {
-
-/// Channels in the order of the input projection: noisy latents, image latents, ID-map latents.
-at::Tensor model_input(const Batch& batch, const at::Tensor& noisy, const models::Backbone& backbone) {
-    std::vector<at::Tensor> channels = {noisy};
-    for (const at::Tensor& latents : {batch.image_latents, batch.id_map_latents}) {
-        if (latents.defined()) {
-            channels.push_back(latents.to(noisy.device()));
-        }
-    }
-    return at::cat(channels, 2).to(backbone.dtype());  // [B, F, C, h, w]
-}
-
-}  // namespace
-
 LossTerms run_batch(const Batch& batch, const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
                     alignment::Objective& objective, bool checkpointing, double scale, bool with_gradients) {
     const at::AutoGradMode grad_mode(with_gradients);
-    const at::Device device = backbone.device();
-    const at::Tensor latents = batch.latents.to(device), noise = batch.noise.to(device);
-    const at::Tensor noisy = schedule.add_noise(latents, noise, batch.timestep);
-    const at::Tensor velocity = schedule.velocity(latents, noise, batch.timestep);
-
-    models::BackboneInput input;
-    input.hidden_states = model_input(batch, noisy, backbone);
-    input.encoder_hidden_states = batch.encoder_hidden_states.to(device, backbone.dtype());
-    input.timestep = batch.timestep.to(device);
+    const NoisyBatch noisy = noisy_batch(batch, backbone, schedule);
     const models::BackboneOutput output =
-        backbone.forward(input, {objective.taps(batch.supervision), checkpointing});
+        backbone.forward(noisy.input, {objective.taps(batch.supervision), checkpointing});
 
-    const at::Tensor denoise = diffusion::denoising_loss(output.sample, velocity);
+    const at::Tensor denoise = diffusion::denoising_loss(output.sample, noisy.velocity);
+    const at::Tensor& latents = batch.latents;  // [B, F, C, h, w]
     const nn::TokenLayout layout = backbone.layout(latents.size(1), latents.size(3), latents.size(4),
-                                                   input.encoder_hidden_states.size(1));
+                                                   batch.encoder_hidden_states.size(1));
     alignment::Evaluation evaluation =
         objective.evaluate(output.tap_outputs, batch.supervision, layout, scale, with_gradients);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "matrix/nn/linear.h"
+#include "matrix/nn/adaptable.h"
 #include "matrix/nn/tap.h"
 #include "matrix/nn/token_layout.h"
 
@@ -32,10 +32,8 @@ struct BackboneOutput {
 };
 
 /// All that training, generation and analysis know of a video diffusion transformer.
-class Backbone {
+class Backbone : public nn::Adaptable {
 public:
-    virtual ~Backbone() = default;
-
     /// Differentiable in the inputs and in every tensor of its linears that requires a gradient. RunError if an input's
     /// shape does not fit.
     [[nodiscard]] virtual BackboneOutput forward(const BackboneInput& input, const ForwardOptions& options) const = 0;
@@ -44,18 +42,8 @@ public:
     [[nodiscard]] virtual nn::TokenLayout layout(std::int64_t frames, std::int64_t height, std::int64_t width,
                                                  std::int64_t text_tokens) const = 0;
 
-    [[nodiscard]] virtual std::int64_t num_blocks() const = 0;
-    [[nodiscard]] virtual std::int64_t in_channels() const = 0;
     [[nodiscard]] virtual at::ScalarType dtype() const = 0;
     [[nodiscard]] virtual at::Device device() const = 0;
-
-    /// The patch embedding's projection, under the checkpoint key "patch_embed.proj".
-    [[nodiscard]] virtual nn::Linear& input_projection() = 0;
-    /// The linears a low-rank delta may sit on, by checkpoint key without ".weight".
-    [[nodiscard]] virtual std::map<std::string, nn::Linear*> adaptable_linears() = 0;
-    /// Grows the input projection to `channels` input channels; the added weights are zero, so that the model computes
-    /// exactly what it did.
-    virtual void widen_input(std::int64_t channels) = 0;
 };
 
 }  // namespace matrix::models

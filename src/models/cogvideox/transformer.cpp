@@ -48,7 +48,7 @@ struct CogVideoXTransformer::Impl {
     at::Tensor pos_embedding;  // [1, L + N, D] learned, or undefined
     TwoLayer time_embedding, ofs_embedding;
     std::vector<CogVideoXBlock> blocks;
-    LayerNormWeights norm_final, norm_out_norm;
+    nn::LayerNorm norm_final, norm_out_norm;
     nn::Linear norm_out, proj_out;
 
     [[nodiscard]] std::int64_t patch_frames() const { return config.patch_size_t.value_or(1); }
@@ -86,10 +86,9 @@ CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config, tensor
     for (std::int64_t i = 0; i < config.num_layers; ++i) {
         m.blocks.emplace_back(config, "transformer_blocks." + std::to_string(i), weights);
     }
-    if (config.norm_elementwise_affine) {
-        m.norm_final = {weights.take("norm_final.weight", {dim}), weights.take("norm_final.bias", {dim})};
-        m.norm_out_norm = {weights.take("norm_out.norm.weight", {dim}), weights.take("norm_out.norm.bias", {dim})};
-    }
+    const bool affine = config.norm_elementwise_affine;
+    m.norm_final = take_norm(weights, "norm_final", dim, config.norm_eps, affine);
+    m.norm_out_norm = take_norm(weights, "norm_out.norm", dim, config.norm_eps, affine);
     m.norm_out = take_linear(weights, "norm_out.linear", 2 * dim, config.time_embed_dim);
     m.proj_out = take_linear(weights, "proj_out", config.out_channels * p * p * m.patch_frames(), dim);
     weights.finish();
@@ -185,7 +184,7 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const F
     BlockContext context;
     context.layout = layout(latents.size(1), latents.size(3), latents.size(4), text_rows);
     const at::Tensor emb = m.embedding(input);
-    context.silu_emb = at::silu(emb);
+    context.silu_embedding = at::silu(emb);
     if (m.config.use_rotary_positional_embeddings) {
         const RotaryTable table = rotary_table(m.config, latents.size(1), latents.size(3), latents.size(4));
         context.rotation = at::complex(table.cos.slice(1, 0, c10::nullopt, 2), table.sin.slice(1, 0, c10::nullopt, 2))
@@ -219,12 +218,8 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const F
     }
 
     const at::Tensor video = x.narrow(1, text_rows, x.size(1) - text_rows);  // [B, N, D]
-    const auto norm = [&](const at::Tensor& rows, const LayerNormWeights& w) {
-        return at::layer_norm(rows, {m.config.width()}, w.weight, w.bias, m.config.norm_eps);
-    };
-    const std::vector<at::Tensor> shift_scale = m.norm_out(context.silu_emb).unsqueeze(1).chunk(2, 2);
-    const at::Tensor y =
-        norm(norm(video, m.norm_final), m.norm_out_norm) * (1 + shift_scale[1]) + shift_scale[0];
+    const std::vector<at::Tensor> shift_scale = m.norm_out(context.silu_embedding).unsqueeze(1).chunk(2, 2);
+    const at::Tensor y = m.norm_out_norm(m.norm_final(video)) * (1 + shift_scale[1]) + shift_scale[0];
     output.sample = m.unpatchify(m.proj_out(y), latents.sizes());
     return output;
 }
@@ -250,10 +245,10 @@ std::map<std::string, nn::Linear*> CogVideoXTransformer::adaptable_linears() {
     for (std::size_t i = 0; i < impl_->blocks.size(); ++i) {
         CogVideoXBlock& block = impl_->blocks[i];
         const std::string prefix = "transformer_blocks." + std::to_string(i) + ".attn1.";
-        linears[prefix + "to_q"] = &block.to_q;
-        linears[prefix + "to_k"] = &block.to_k;
-        linears[prefix + "to_v"] = &block.to_v;
-        linears[prefix + "to_out.0"] = &block.to_out;
+        linears[prefix + "to_q"] = &block.attn1.to_q;
+        linears[prefix + "to_k"] = &block.attn1.to_k;
+        linears[prefix + "to_v"] = &block.attn1.to_v;
+        linears[prefix + "to_out.0"] = &block.attn1.to_out;
     }
     linears["patch_embed.proj"] = &impl_->proj;
     return linears;

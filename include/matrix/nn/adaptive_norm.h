@@ -1,0 +1,43 @@
+#pragma once
+
+#include "matrix/nn/linear.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace matrix::nn {
+
+/// LayerNorm with affine parameters, or without: undefined tensors.
+struct LayerNorm {
+    at::Tensor weight;  ///< [D]
+    at::Tensor bias;    ///< [D]
+    double eps = 1e-5;
+
+    /// Over the last dimension.
+    [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+};
+
+/// Rows before a sublayer, and the gates its output will be added with.
+struct Modulated {
+    at::Tensor rows;        ///< [B, S, D]
+    at::Tensor text_gate;   ///< [B, 1, D]
+    at::Tensor video_gate;  ///< [B, 1, D]
+};
+
+/// Adaptive LayerNorm of CogVideoX's blocks: a linear of SiLU(embedding) gives shift, scale and gate for video rows, then
+/// the same three for text rows; both share one LayerNorm over the joint sequence.
+struct AdaptiveNorm {
+    Linear linear;  ///< [6 D, E]
+    LayerNorm norm;
+
+    /// x [B, S, D] with `text_rows` text rows first; `silu_embedding` [B, E].
+    [[nodiscard]] Modulated operator()(const at::Tensor& x, const at::Tensor& silu_embedding,
+                                       std::int64_t text_rows) const;
+};
+
+/// x + gate * y, row range by row range.
+[[nodiscard]] at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
+                                   const Modulated& gates);
+
+}  // namespace matrix::nn
