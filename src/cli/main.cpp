@@ -1,0 +1,80 @@
+#include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
+
+#include <csignal>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "cli/commands.h"
+#include "matrix/core/error.h"
+#include "matrix/core/signals.h"
+
+namespace {
+
+/// stderr gets one line per fault, whatever the message holds.
+void print_fault(std::string message) {
+    for (char& c : message) {
+        if (c == '\n' || c == '\r') {
+            c = ' ';
+        }
+    }
+    while (!message.empty() && message.back() == ' ') {
+        message.pop_back();
+    }
+    std::cerr << "matrix: " << message << '\n';
+}
+
+int run(const matrix::cli::Action& action) {
+    try {
+        action();
+        return 0;
+    } catch (const matrix::Stopped& stopped) {
+        return 128 + stopped.signal;
+    } catch (const matrix::Error& error) {
+        for (const std::string& fault : error.faults()) {
+            print_fault(fault);
+        }
+        return error.exit_code();
+    } catch (const c10::OutOfMemoryError& error) {
+        print_fault("out of memory: " + std::string(error.what_without_backtrace()));
+    } catch (const c10::Error& error) {
+        print_fault(error.what_without_backtrace());
+    } catch (const std::bad_alloc&) {
+        print_fault("out of memory");
+    } catch (const std::exception& error) {
+        print_fault(error.what());
+    }
+    return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"Fine-tunes CogVideoX image-to-video models with MATRIX: LoRA, and attention aligned with instance masks."};
+    app.name("matrix");
+    app.set_version_flag("--version", std::string(MATRIX_VERSION));
+    app.require_subcommand(1);
+
+    matrix::cli::Action action;
+    matrix::cli::add_train_command(app, action);
+#ifdef MATRIX_WITH_ENCODERS
+    matrix::cli::add_prepare_command(app, action);
+    matrix::cli::add_synth_command(app, action);
+#endif
+    matrix::cli::add_init_command(app, action);
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+            return app.exit(error);  // --help, --version
+        }
+        print_fault(error.what());
+        return 2;
+    }
+    std::signal(SIGPIPE, SIG_IGN);
+    // A file-size limit must arrive as a failed write, which the writers report, and not as the end of the process.
+    std::signal(SIGXFSZ, SIG_IGN);
+    return run(action);
+}

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "matrix/alignment/config.h"
+#include "matrix/core/fields.h"
+#include "matrix/data_cache/config.h"
+#include "matrix/lora/config.h"
+#include "matrix/train/config.h"
+
+namespace matrix::cli {
+
+struct ModelSection {
+    std::string path = "models/CogVideoX-5b-I2V";
+    std::string dtype = "bfloat16";
+    std::string device = "auto";
+};
+
+/// A run is one JSON file: every component's block, each declared by the component itself.
+struct RunConfig {
+    ModelSection model;
+    data_cache::DataConfig data;
+    lora::LoraConfig lora;
+    alignment::AlignmentConfig alignment;
+    train::OptimizerConfig optimizer;
+    train::ScheduleConfig schedule;
+    train::TrainConfig train;
+    train::MemoryConfig memory;
+    train::ParallelConfig parallel;
+    train::CheckpointConfig checkpoint;
+    train::ValidationConfig validation;
+    std::string output = "runs/matrix-5b-i2v";
+};
+
+[[nodiscard]] FieldTable fields(RunConfig& config);
+
+/// Reads a run file and applies `--set path=value` assignments, in order. UsageError with every fault of the file, the
+/// assignments and the combinations that need no model, all at once.
+[[nodiscard]] RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments);
+
+/// Faults that show against the model: blocks it has not. One line each.
+[[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
+                                                           bool temporal_patches);
+
+}  // namespace matrix::cli

@@ -1,0 +1,59 @@
+#include "cli/run_observers.h"
+
+#include <nlohmann/json.hpp>
+
+#include "matrix/train/validation.h"
+
+namespace matrix::cli {
+namespace {
+
+/// Adds `validation` to the records of every n-th step.
+class ValidationObserver final : public train::StepObserver {
+public:
+    ValidationObserver(const RunConfig& config, const train::RunParts& parts, const data_cache::SampleSource* held_out)
+        : config_(config), parts_(parts), held_out_(held_out) {}
+
+    void at_start(std::int64_t) override {}
+
+    void after_step(std::int64_t step, nlohmann::json& record) override {
+        if (step % config_.validation.every_steps != 0 && step != config_.train.steps) {
+            return;
+        }
+        record["validation"]["train"] = scores(parts_.samples);
+        if (held_out_ != nullptr) {
+            record["validation"]["heldout"] = scores(*held_out_);
+        }
+    }
+
+    void at_end(std::int64_t) override {}
+
+private:
+    [[nodiscard]] nlohmann::json scores(const data_cache::SampleSource& samples) const {
+        return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples, parts_.rules);
+    }
+
+    const RunConfig& config_;
+    const train::RunParts& parts_;
+    const data_cache::SampleSource* held_out_;
+};
+
+}  // namespace
+
+RunObservers::RunObservers(const RunConfig& config, const train::RunParts& parts,
+                           const data_cache::SampleSource* held_out) {
+    if (config.validation.every_steps > 0) {
+        observers_.push_back(std::make_unique<ValidationObserver>(config, parts, held_out));
+    }
+}
+
+RunObservers::~RunObservers() = default;
+
+std::vector<train::StepObserver*> RunObservers::list() const {
+    std::vector<train::StepObserver*> list;
+    for (const auto& observer : observers_) {
+        list.push_back(observer.get());
+    }
+    return list;
+}
+
+}  // namespace matrix::cli

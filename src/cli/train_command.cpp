@@ -1,0 +1,158 @@
+#include <ATen/Context.h>
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/memory_plan.h"
+#include "cli/run_config.h"
+#include "cli/run_observers.h"
+#include "cli/sample_source.h"
+#include "matrix/core/error.h"
+#include "matrix/core/files.h"
+#include "matrix/core/shape.h"
+#include "matrix/core/signals.h"
+#include "matrix/log/log.h"
+#include "matrix/models/cogvideox.h"
+#include "matrix/models/vae_encoder.h"
+#include "matrix/train/checkpoint.h"
+#include "matrix/train/trainer.h"
+
+namespace matrix::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TrainFlags {
+    std::string config;
+    std::vector<std::string> assignments;
+    std::string resume;
+    bool dry_run = false;
+};
+
+/// The checkpoint to go on from, if any; a run directory that already holds a run is not started over in silence.
+std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs::path& output) {
+    if (resume == "auto") {
+        return train::last_checkpoint(output);
+    }
+    if (!resume.empty()) {
+        if (!fs::exists(fs::path(resume) / "state.json")) {
+            throw RunError(resume + ": no complete checkpoint (state.json is missing)");
+        }
+        return fs::path(resume);
+    }
+    if (fs::exists(output / "metrics.jsonl")) {
+        throw UsageError("output: " + output.string() +
+                         " already holds a run; go on with --resume auto, or choose another directory");
+    }
+    return std::nullopt;
+}
+
+train::BatchRules batch_rules(const RunConfig& config, const models::VaeConfig& vae,
+                              const models::CogVideoXConfig& transformer) {
+    train::BatchRules rules;
+    rules.seed = static_cast<std::uint64_t>(config.train.seed);
+    rules.scaling_factor = vae.scaling_factor;
+    rules.invert_scale_latents = vae.invert_scale_latents;
+    rules.id_map = config.data.id_map;
+    rules.temporal_patch = transformer.patch_size_t.value_or(1);
+    rules.image_dropout = config.data.image_dropout;
+    rules.caption_dropout = config.data.caption_dropout;
+    rules.id_map_dropout = config.data.id_map_dropout;
+    return rules;
+}
+
+/// Input channels of the run: the model's image-to-video 32, and 16 more for the ID map.
+std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXConfig& transformer) {
+    const std::int64_t with_image = 2 * transformer.out_channels;
+    const std::int64_t wanted = config.data.id_map ? 3 * transformer.out_channels : with_image;
+    if (transformer.in_channels != with_image && transformer.in_channels != wanted) {
+        throw UsageError("model.path: a transformer with " + std::to_string(transformer.in_channels) +
+                         " input channels does not fit data.id_map = " + (config.data.id_map ? "true" : "false") +
+                         " (image-to-video models have " + std::to_string(with_image) + ")");
+    }
+    return wanted;
+}
+
+void run_training(const RunConfig& config, const std::string& resume) {
+    const fs::path output = config.output, model = config.model.path;
+    const std::optional<fs::path> checkpoint = checkpoint_to_resume(resume, output);
+    const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
+    const at::Device device = choose_device(config.model.device);
+
+    const auto transformer_config = models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
+    const auto vae_config = models::VaeConfig::from_file(model / "vae" / "config.json");
+    const diffusion::NoiseSchedule schedule(
+        diffusion::SchedulerConfig::from_file(model / "scheduler" / "scheduler_config.json"));
+    const std::int64_t channels = wanted_channels(config, transformer_config);
+
+    std::error_code fault;
+    fs::create_directories(output, fault);
+    log::open_file(output / "log.txt");
+    RunConfig resolved = config;
+    write_file_atomically(output / "config.json", fields(resolved).write().dump(2) + "\n");
+
+    const auto samples = open_samples(config, config.data, dtype, device);
+    const auto held_out = open_held_out(config, dtype, device);
+
+    const auto backbone = models::load_cogvideox(model, dtype, device);
+    backbone->widen_input(channels);
+    lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
+    const auto objective =
+        alignment::make_matrix_objective(config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
+
+    train::RunParts parts{*backbone, schedule, *objective, *samples, batch_rules(config, vae_config, transformer_config),
+                          {}, {}};
+    parts.adapter_info = {config.lora.rank, config.lora.alpha,  config.lora.rslora,
+                          config.model.path, channels, config.data.id_map};
+    const RunObservers observers(config, parts, held_out.get());
+    parts.observers = observers.list();
+
+    train::RunSettings settings;
+    settings.train = config.train;
+    settings.optimizer = config.optimizer;
+    settings.schedule = config.schedule;
+    settings.checkpoint = config.checkpoint;
+    settings.head_learning_rate = config.alignment.head_learning_rate;
+    settings.weights = {config.alignment.sga ? config.alignment.sga->weight : 0.0,
+                        config.alignment.spa ? config.alignment.spa->weight : 0.0};
+    settings.checkpointing = config.memory.checkpointing;
+    settings.output = output;
+    train::train(parts, settings, checkpoint);
+}
+
+void train_main(const TrainFlags& flags) {
+    const RunConfig config = read_run_config(flags.config, flags.assignments);
+    const auto transformer =
+        models::CogVideoXConfig::from_file(fs::path(config.model.path) / "transformer" / "config.json");
+    std::vector<std::string> faults =
+        check_against_model(config, transformer.num_layers, transformer.patch_size_t.has_value());
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+    if (flags.dry_run) {
+        std::cout << memory_plan(config).text();
+        return;
+    }
+    install_stop_signals();
+    run_training(config, flags.resume);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, Action& action) {
+    auto flags = std::make_shared<TrainFlags>();
+    CLI::App* command = app.add_subcommand("train", "Fine-tune a model: LoRA, with attention aligned to mask tracks");
+    command->add_option("--config", flags->config, "The run, one JSON file")->required();
+    command->add_option("--set", flags->assignments, "Set one field: path=value (repeatable)")
+        ->take_all()
+        ->allow_extra_args(false);
+    command->add_option("--resume", flags->resume, "Go on from a checkpoint directory, or from the run's last: auto");
+    command->add_flag("--dry-run", flags->dry_run, "Check everything and print the memory plan; loads no weights");
+    command->footer("Example:\n  matrix train --config configs/matrix-5b-i2v.json --set train.steps=2000");
+    add_verbosity_flags(*command);
+    command->callback([flags, &action] { action = [flags] { train_main(*flags); }; });
+}
+
+}  // namespace matrix::cli
