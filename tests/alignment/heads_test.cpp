@@ -47,6 +47,8 @@ TEST_P(EveryHead, DecodesToPixels) {
     EXPECT_EQ(out.scalar_type(), at::kFloat);
     EXPECT_EQ(head_of(GetParam())->decode(some_map().narrow(1, 0, 1)).sizes(),
               at::IntArrayRef({2, 1, 48, 80}));
+    EXPECT_EQ(head_of(GetParam())->decode(some_map().narrow(0, 0, 0)).sizes(),
+              at::IntArrayRef({0, 13, 48, 80}));
 }
 
 TEST_P(EveryHead, LatentFramesReachTheirOwnFramesAndNoEarlierOne) {

@@ -45,7 +45,7 @@ struct Case {
     HeadMode mode = HeadMode::kDecoder;
 
     explicit Case(const std::string& name) {
-        const auto json = nlohmann::json::parse(fixture().metadata().at(name));
+        const auto json = nlohmann::json::parse(fixture().metadata().at("cases")).at(name);
         std::vector<std::string> faults;
         fields(config).read(json.at("alignment"), faults);
         TORCH_CHECK(faults.empty(), faults.front());

@@ -233,6 +233,69 @@ TEST(Readout, CentringIgnoresAConstantAddedToEveryKey) {
     }
 }
 
+// The bounds on a chunk's elements are reached below; results must not show where the chunks end.
+
+TEST(ReadoutChunks, LogitsInChunksOfHeads) {
+    const nn::TokenLayout layout{nn::TokenLayout::Attention::kJoint, 20, 2, 10, 10};
+    const at::Tensor q = keyed_normal({1, 3, 220, 16384}, 1, Purpose::kSynth, 11);
+    const at::Tensor k = keyed_normal({1, 3, 220, 16384}, 1, Purpose::kSynth, 12);
+    const at::Tensor mask = at::ones({1, 1, 20}, at::kByte);
+    const Options options{Direction::kV2t, Value::kLogits, Center::kNone};
+    const AttentionReadout readout(options, mask, at::kCPU);
+    expect_equal(differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return readout.read(a, b, {}, layout);
+                               }),
+                 differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return reference::materialised(options, a, b, mask, layout);
+                               }),
+                 1e-5, "three heads, two a chunk");
+}
+
+TEST(ReadoutChunks, ColumnsInChunksOfHeads) {
+    // 18 million elements; nine heads at a time stay within one chunk.
+    const nn::TokenLayout layout{nn::TokenLayout::Attention::kJoint, 1000, 10, 10, 10};
+    const at::Tensor q = keyed_normal({1, 18, 2000, 8}, 1, Purpose::kSynth, 13);
+    const at::Tensor k = keyed_normal({1, 18, 2000, 8}, 1, Purpose::kSynth, 14);
+    const AttentionReadout readout({Direction::kV2t, Value::kProbabilities, Center::kNone},
+                                   at::ones({1, 1, 1000}, at::kByte), at::kCPU);
+    const auto heads = [&](const at::Tensor& a, const at::Tensor& b, std::int64_t begin) {
+        return readout.read(a.narrow(1, begin, 9), b.narrow(1, begin, 9), {}, layout);
+    };
+    expect_equal(differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return readout.read(a, b, {}, layout);
+                               }),
+                 differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return (heads(a, b, 0) + heads(a, b, 9)) / 2;
+                               }),
+                 1e-5, "18 heads");
+}
+
+TEST(ReadoutChunks, RowsInChunksOfPositions) {
+    // One head's 4200 x 4204 rows are more than a chunk; half of them are not.
+    const nn::TokenLayout layout{nn::TokenLayout::Attention::kJoint, 4, 1, 60, 70};
+    const at::Tensor q = keyed_normal({1, 1, 4204, 8}, 1, Purpose::kSynth, 15);
+    const at::Tensor k = keyed_normal({1, 1, 4204, 8}, 1, Purpose::kSynth, 16);
+    const Options options{Direction::kV2v, Value::kProbabilities, Center::kNone};
+    const AttentionReadout whole(options, at::ones({1, 1, 60, 70}, at::kByte), at::kCPU);
+    at::Tensor parts = at::zeros({1, 2, 60, 70}, at::kByte);
+    parts[0][0].narrow(0, 0, 30).fill_(1);
+    parts[0][1].narrow(0, 30, 30).fill_(1);
+    const AttentionReadout halves(options, parts, at::kCPU);
+    expect_equal(differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return whole.read(a, b, {}, layout);
+                               }),
+                 differentiate(q, k,
+                               [&](const at::Tensor& a, const at::Tensor& b) {
+                                   return halves.read(a, b, {}, layout).mean(1, true);
+                               }),
+                 1e-5, "4200 rows");
+}
+
 TEST(Readout, WordsOfTheConfig) {
     EXPECT_EQ(parse_direction("t2v"), Direction::kT2v);
     EXPECT_EQ(parse_center("all"), Center::kAll);
