@@ -16,10 +16,14 @@ FieldTable fields(LoraConfig& c) {
     table.add("rslora", c.rslora, "Scale alpha / sqrt(r) instead of alpha / r.");
     table.add("targets", c.targets, "Attention linears that get a delta.")
         .one_of({"to_q", "to_k", "to_v", "to_out.0"});
-    table.add("blocks", c.blocks, "Blocks that get deltas, from 0 (paper: the interaction-dominant 7, 11, 12).")
+    table
+        .add("blocks", c.blocks,
+             "Blocks that get deltas, from 0 (paper: the interaction-dominant 7, 11, 12).")
         .range(0, 1023);
-    table.add("input_projection", c.input_projection,
-              "How the patch embedding's projection trains: whole (paper), as a LoRA of the convolution, or not at all.")
+    table
+        .add("input_projection", c.input_projection,
+             "How the patch embedding's projection trains: whole (paper), as a LoRA of the "
+             "convolution, or not at all.")
         .one_of({"full", "lora", "frozen"});
     return table;
 }
@@ -29,7 +33,8 @@ std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks
     std::set<std::int64_t> seen;
     for (const std::int64_t block : config.blocks) {
         if (block >= num_blocks) {
-            faults.push_back("lora.blocks: block " + std::to_string(block) + " does not exist, the model has blocks 0.." +
+            faults.push_back("lora.blocks: block " + std::to_string(block) +
+                             " does not exist, the model has blocks 0.." +
                              std::to_string(num_blocks - 1));
         }
         if (!seen.insert(block).second) {
@@ -43,8 +48,10 @@ std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks
         }
     }
     if (id_map && config.input_projection == "frozen") {
-        faults.emplace_back("lora.input_projection: \"frozen\" cannot learn the ID map's channels; use \"full\" or \"lora\", "
-                            "or set data.id_map to false");
+        faults.emplace_back(
+            "lora.input_projection: \"frozen\" cannot learn the ID map's channels; use \"full\" or "
+            "\"lora\", "
+            "or set data.id_map to false");
     }
     return faults;
 }

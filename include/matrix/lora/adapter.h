@@ -18,17 +18,19 @@ struct AdapterInfo {
     std::int64_t rank = 0;
     double alpha = 0.0;
     bool rslora = false;
-    std::string base;                ///< the model directory it was trained on, for information
-    std::int64_t in_channels = 0;    ///< of the input projection while training; 0 if the files do not tell
-    bool id_map = false;             ///< whether an ID map is expected
-    /// Of an adapter directory, whose files have the strength folded in and `alpha` = `rank`: the alpha it was trained with.
+    std::string base;  ///< the model directory it was trained on, for information
+    std::int64_t in_channels =
+        0;                ///< of the input projection while training; 0 if the files do not tell
+    bool id_map = false;  ///< whether an ID map is expected
+    /// Of an adapter directory, whose files have the strength folded in and `alpha` = `rank`: the
+    /// alpha it was trained with.
     std::optional<double> trained_alpha = {};
 
     [[nodiscard]] double scale() const;
 };
 
-/// An adapter in memory: low-rank factors by linear ("transformer_blocks.7.attn1.to_q"), float32, and the whole input
-/// projection where that was trained.
+/// An adapter in memory: low-rank factors by linear ("transformer_blocks.7.attn1.to_q"), float32,
+/// and the whole input projection where that was trained.
 struct Adapter {
     AdapterInfo info;
     std::map<std::string, nn::LowRankDelta> deltas;
@@ -36,37 +38,43 @@ struct Adapter {
     at::Tensor projection_bias;    ///< or undefined
 };
 
-/// Fresh deltas on the model's linears that `config` names: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt(5)), B zero,
-/// float32 on the model's device, keyed by (seed, name). With `input_projection` = "full" its weight and bias become float32
-/// masters. Everything made requires a gradient.
+/// Fresh deltas on the model's linears that `config` names: A uniform in +-1/sqrt(in) (Kaiming, a =
+/// sqrt(5)), B zero, float32 on the model's device, keyed by (seed, name). With `input_projection`
+/// = "full" its weight and bias become float32 masters. Everything made requires a gradient.
 void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t seed);
 
-/// Puts an adapter's deltas and projection onto the model. RunError for a key whose block or linear the model has not and for
-/// shapes that do not fit; a 48-channel projection LoRA or projection widens the input first.
+/// Puts an adapter's deltas and projection onto the model. RunError for a key whose block or linear
+/// the model has not and for shapes that do not fit; a 48-channel projection LoRA or projection
+/// widens the input first.
 void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable);
 
-/// Every trainable tensor of the model by its checkpoint name: "transformer.<linear>.lora_A.weight", "...lora_B.weight",
-/// "transformer.patch_embed.proj.weight", "....bias".
+/// Every trainable tensor of the model by its checkpoint name:
+/// "transformer.<linear>.lora_A.weight", "...lora_B.weight", "transformer.patch_embed.proj.weight",
+/// "....bias".
 [[nodiscard]] std::map<std::string, at::Tensor> trained_parameters(nn::Adaptable& model);
 
 /// What the model's trained tensors are as an adapter; `info` describes them.
 [[nodiscard]] Adapter collect(nn::Adaptable& model, const AdapterInfo& info);
 
-/// `adapter.safetensors` of a training checkpoint: every trained tensor (heads too) in float32 by its name, and `info` in the
-/// header.
-void write_checkpoint_adapter(const std::filesystem::path& path, const std::map<std::string, at::Tensor>& trained,
+/// `adapter.safetensors` of a training checkpoint: every trained tensor (heads too) in float32 by
+/// its name, and `info` in the header.
+void write_checkpoint_adapter(const std::filesystem::path& path,
+                              const std::map<std::string, at::Tensor>& trained,
                               const AdapterInfo& info);
 
-/// Reads any adapter this program knows: a training checkpoint directory (`adapter.safetensors`), an adapter directory
-/// (`pytorch_lora_weights.safetensors` with the sidecars its `matrix_adapter.json` names) or a bare file in the diffusers layout.
-/// Headers' rank_pattern, alpha_pattern and use_rslora are honoured as peft does; without a header the scale is 1. RunError naming
-/// the key or file: half a pair, shapes that do not fit together, rank 0, no tensors, a rank that differs from the header, a
+/// Reads any adapter this program knows: a training checkpoint directory (`adapter.safetensors`),
+/// an adapter directory
+/// (`pytorch_lora_weights.safetensors` with the sidecars its `matrix_adapter.json` names) or a bare
+/// file in the diffusers layout. Headers' rank_pattern, alpha_pattern and use_rslora are honoured
+/// as peft does; without a header the scale is 1. RunError naming the key or file: half a pair,
+/// shapes that do not fit together, rank 0, no tensors, a rank that differs from the header, a
 /// sidecar that is not there.
 [[nodiscard]] Adapter read_adapter(const std::filesystem::path& path);
 
-/// Writes an adapter directory: the stock LoRA file with the strength folded into B and alpha = r in its header, the sidecars
-/// for the input projection, and the manifest. Written under a temporary name, read back and compared, then renamed. Returns the
-/// largest absolute difference between B A scale before and after.
+/// Writes an adapter directory: the stock LoRA file with the strength folded into B and alpha = r
+/// in its header, the sidecars for the input projection, and the manifest. Written under a
+/// temporary name, read back and compared, then renamed. Returns the largest absolute difference
+/// between B A scale before and after.
 double export_diffusers(const Adapter& adapter, const std::filesystem::path& directory);
 
 }  // namespace matrix::lora

@@ -23,8 +23,9 @@ struct LoraConfig {
 
 [[nodiscard]] FieldTable fields(LoraConfig& config);
 
-/// Faults that no single field shows, one line each: a block the model has not, a block or target named twice, a frozen
-/// projection under an ID map.
-[[nodiscard]] std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks, bool id_map);
+/// Faults that no single field shows, one line each: a block the model has not, a block or target
+/// named twice, a frozen projection under an ID map.
+[[nodiscard]] std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks,
+                                             bool id_map);
 
 }  // namespace matrix::lora
