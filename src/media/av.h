@@ -3,27 +3,30 @@
 #include <memory>
 #include <string>
 
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libswscale/swscale.h>
-}
+struct AVCodecContext;
+struct AVFormatContext;
+struct AVFrame;
+struct AVPacket;
+struct SwsContext;
 
-// Owners of libav objects. Private to the module: FFmpeg's headers stay out of the public ones.
+// Owners of libav objects; FFmpeg's own headers stay in the .cpp files.
 
 namespace matrix::media::av {
 
 struct Free {
-    void operator()(AVFrame* frame) const { av_frame_free(&frame); }
-    void operator()(AVPacket* packet) const { av_packet_free(&packet); }
-    void operator()(AVCodecContext* context) const { avcodec_free_context(&context); }
-    void operator()(SwsContext* context) const { sws_freeContext(context); }
+    void operator()(AVFrame* frame) const;
+    void operator()(AVPacket* packet) const;
+    void operator()(AVCodecContext* context) const;
+    void operator()(SwsContext* context) const;
+    /// An opened input.
+    void operator()(AVFormatContext* format) const;
 };
 
 using Frame = std::unique_ptr<AVFrame, Free>;
 using Packet = std::unique_ptr<AVPacket, Free>;
 using Codec = std::unique_ptr<AVCodecContext, Free>;
 using Scaler = std::unique_ptr<SwsContext, Free>;
+using Input = std::unique_ptr<AVFormatContext, Free>;
 
 /// libav's own words for an error code.
 [[nodiscard]] std::string error_text(int code);

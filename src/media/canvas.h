@@ -4,9 +4,13 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <opencv2/core.hpp>
-
 #include <string>
+
+namespace cv {
+class Mat;
+template <typename T>
+class Scalar_;
+}  // namespace cv
 
 // What all pictures share: a view of a tensor for OpenCV, and text.
 
@@ -24,7 +28,7 @@ inline constexpr Color kFaintInk = {110, 110, 110};
 /// TORCH_CHECK that `image` is uint8 [H, W, 3]; a contiguous copy to draw on.
 [[nodiscard]] at::Tensor copy_of(const at::Tensor& image, const char* what);
 
-[[nodiscard]] cv::Scalar scalar(Color color);
+[[nodiscard]] cv::Scalar_<double> scalar(Color color);
 
 /// Height of a line of text with its descenders, and the width of `text`, in pixels.
 [[nodiscard]] int line_height_px(double scale);

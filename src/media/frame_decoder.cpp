@@ -1,10 +1,16 @@
 #include "media/frame_decoder.h"
 
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+}
+
 #include <string>
 
 namespace matrix::media {
 
-FrameDecoder::FrameDecoder(VideoFile& file) : file_(file) {
+FrameDecoder::FrameDecoder(VideoFile& file)
+    : file_(file), packet_(av_packet_alloc()), frame_(av_frame_alloc()) {
     const AVCodecParameters* parameters = file.stream().codecpar;
     const AVCodec* codec = avcodec_find_decoder(parameters->codec_id);
     if (codec == nullptr) {

@@ -22,8 +22,8 @@ private:
 
     VideoFile& file_;
     av::Codec codec_;
-    av::Packet packet_{av_packet_alloc()};
-    av::Frame frame_{av_frame_alloc()};
+    av::Packet packet_;
+    av::Frame frame_;
     std::int64_t num_frames_ = 0;
     bool seen_key_ = false;
 };

@@ -1,8 +1,9 @@
 #include "media/rgb_converter.h"
 
 extern "C" {
-#include <libavutil/opt.h>
+#include <libavutil/frame.h>
 #include <libavutil/pixdesc.h>
+#include <libswscale/swscale.h>
 }
 
 #include <ATen/ATen.h>

@@ -23,7 +23,7 @@ private:
     av::Frame rgb_;  ///< padded lines: swscale's vector code may write past the end of a tight one
     int width_px_ = 0;
     int height_px_ = 0;
-    int pixel_format_ = AV_PIX_FMT_NONE;
+    int pixel_format_ = -1;
     int matrix_ = -1;
     bool full_range_ = false;
 };

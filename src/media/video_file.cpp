@@ -4,6 +4,7 @@
 #include "media/matroska_size.h"
 
 extern "C" {
+#include <libavformat/avformat.h>
 #include <libavutil/display.h>
 }
 
@@ -127,8 +128,13 @@ std::int64_t VideoFile::turns_of(const std::int32_t* matrix) const {
     return (static_cast<std::int64_t>(turns) % 4 + 4) % 4;
 }
 
-AVRational VideoFile::guess_frame_rate() const {
-    return stream_->avg_frame_rate.num > 0 ? stream_->avg_frame_rate : stream_->r_frame_rate;
+double VideoFile::frames_per_second() const {
+    for (const AVRational rate : {stream_->avg_frame_rate, stream_->r_frame_rate}) {
+        if (rate.num > 0 && rate.den > 0) {
+            return av_q2d(rate);
+        }
+    }
+    return 0.0;
 }
 
 bool VideoFile::read(AVPacket* packet) {

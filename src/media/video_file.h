@@ -1,11 +1,12 @@
 #pragma once
 
-#include "media/av.h"
-
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
+
+#include "media/av.h"
+
+struct AVStream;
 
 namespace matrix::media {
 
@@ -22,7 +23,8 @@ public:
     bool read(AVPacket* packet);
 
     [[nodiscard]] const AVStream& stream() const { return *stream_; }
-    [[nodiscard]] AVRational guess_frame_rate() const;
+    /// The container's average rate, or 0 where it has none.
+    [[nodiscard]] double frames_per_second() const;
     /// Quarter turns counter-clockwise that bring a stored frame upright, 0 to 3.
     [[nodiscard]] std::int64_t quarter_turns() const { return quarter_turns_; }
     /// The same for a display matrix (16.16 fixed point); RunError for mirrors and odd angles.
@@ -30,17 +32,13 @@ public:
     [[noreturn]] void fail(const std::string& reason) const;
 
 private:
-    struct Close {
-        void operator()(AVFormatContext* format) const { avformat_close_input(&format); }
-    };
-
     void check_length(std::uint64_t bytes) const;
     void open();
     void find_stream();
     void read_rotation();
 
     std::filesystem::path path_;
-    std::unique_ptr<AVFormatContext, Close> format_;
+    av::Input format_;
     AVStream* stream_ = nullptr;
     std::int64_t num_packets_ = 0;
     std::int64_t quarter_turns_ = 0;

@@ -2,6 +2,11 @@
 #include "media/frame_decoder.h"
 #include "media/video_file.h"
 
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+}
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -76,13 +81,12 @@ VideoInfo probe_video(const std::filesystem::path& path) {
         std::swap(info.width_px, info.height_px);
     }
     info.num_frames = static_cast<std::int64_t>(times.size());
-    const AVRational rate = file.guess_frame_rate();
-    if (rate.num > 0 && rate.den > 0) {
-        info.frames_per_second = av_q2d(rate);
-    } else if (timed && times.back() > times.front()) {
+    info.frames_per_second = file.frames_per_second();
+    if (info.frames_per_second == 0.0 && timed && times.back() > times.front()) {
         info.frames_per_second = static_cast<double>(times.size() - 1) /
                                  (static_cast<double>(times.back() - times.front()) * tick_seconds);
-    } else {
+    }
+    if (info.frames_per_second == 0.0) {
         file.fail("has neither timestamps nor a frame rate");
     }
     for (std::size_t i = 0; i < times.size(); ++i) {

@@ -5,6 +5,7 @@
 #include "media/video_file.h"
 
 extern "C" {
+#include <libavutil/frame.h>
 #include <libavutil/pixdesc.h>
 }
 

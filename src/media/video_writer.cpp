@@ -3,8 +3,10 @@
 #include "media/av.h"
 
 extern "C" {
-#include <libavutil/imgutils.h>
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
 #include <libavutil/opt.h>
+#include <libswscale/swscale.h>
 }
 
 #include <ATen/ATen.h>
