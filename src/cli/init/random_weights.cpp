@@ -62,6 +62,36 @@ private:
     std::int64_t fan_in_ = 1;
 };
 
+/// A VAE that mixes channels at random and averages over space: its latents carry the local colours, as a trained
+/// one's do, so that a model can learn to see who is who.
+class SmoothInit {
+public:
+    explicit SmoothInit(std::uint64_t seed) : seed_(seed) {}
+
+    at::Tensor operator()(const std::string& key, at::IntArrayRef shape) const {
+        if (is_norm(key)) {
+            return key.ends_with(".weight") ? at::ones(shape) : at::zeros(shape);
+        }
+        if (shape.size() == 1) {
+            return at::zeros(shape);
+        }
+        const std::int64_t taps = fan_in_of(shape) / shape[1];  // kernel positions
+        const at::Tensor mix = normal({shape[0], shape[1]}, std::pow(static_cast<double>(shape[1]), -0.5), seed_, key);
+        at::Tensor mixed = mix;
+        while (mixed.dim() < static_cast<std::int64_t>(shape.size())) {
+            mixed = mixed.unsqueeze(-1);
+        }
+        const at::Tensor detail = normal(shape, kDetail * std::pow(static_cast<double>(fan_in_of(shape)), -0.5), seed_,
+                                         key + ".detail");
+        return mixed.expand(shape) / static_cast<double>(taps) + detail;
+    }
+
+private:
+    static constexpr double kDetail = 0.3;  ///< weight of what is not an average
+
+    std::uint64_t seed_;
+};
+
 void save(const tensor_io::GeneratedWeights& weights, const fs::path& path) {
     tensor_io::write_safetensors(path, weights.tensors(), {{"format", "pt"}});
 }
@@ -82,7 +112,10 @@ void write_transformer(const fs::path& directory, std::uint64_t seed, at::Scalar
     save(weights, directory / "diffusion_pytorch_model.safetensors");
 }
 
-/// The initial distributions of the reference's T5, initializer_factor 1.
+/// Share of what a random layer adds to a token: the words stay told apart, as a trained encoder's are.
+constexpr double kTextResidual = 0.2;
+
+/// The initial distributions of the reference's T5 (initializer_factor 1), but for the layers' outputs.
 void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     const auto config = models::T5Config::from_file(directory / "config.json");
     const auto d_model = static_cast<double>(config.d_model), d_kv = static_cast<double>(config.d_kv);
@@ -94,9 +127,12 @@ void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::Scala
             return std::pow(d_model * d_kv, -0.5);
         }
         if (key.ends_with(".o.weight")) {
-            return std::pow(static_cast<double>(config.num_heads) * d_kv, -0.5);
+            return kTextResidual * std::pow(static_cast<double>(config.num_heads) * d_kv, -0.5);
         }
-        return std::pow(key.ends_with(".wo.weight") ? static_cast<double>(config.d_ff) : d_model, -0.5);
+        if (key.ends_with(".wo.weight")) {
+            return kTextResidual * std::pow(static_cast<double>(config.d_ff), -0.5);
+        }
+        return std::pow(d_model, -0.5);
     };
     tensor_io::GeneratedWeights weights([&](const std::string& key, at::IntArrayRef shape) {
         return (shape.size() == 1 ? at::ones(shape) : normal(shape, deviation(key), seed, key)).to(dtype);
@@ -117,7 +153,7 @@ at::Tensor moving_picture(const models::VaeConfig& config, std::uint64_t seed) {
 void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     const at::NoGradGuard no_grad;
     const auto config = models::VaeConfig::from_file(directory / "config.json");
-    DefaultInit init(seed);
+    const SmoothInit init(seed);
     tensor_io::GeneratedWeights weights(
         [&](const std::string& key, at::IntArrayRef shape) { return init(key, shape); });
     models::take_vae_weights(config, weights);
