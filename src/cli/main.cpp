@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/help_format.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
 
@@ -55,6 +56,7 @@ int main(int argc, char** argv) {
     app.name("matrix");
     app.set_version_flag("--version", std::string(MATRIX_VERSION));
     app.require_subcommand(1);
+    app.formatter(matrix::cli::help_formatter());  // subcommands inherit it
 
     matrix::cli::Action action;
     matrix::cli::add_train_command(app, action);
@@ -63,6 +65,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_synth_command(app, action);
 #endif
     matrix::cli::add_init_command(app, action);
+    matrix::cli::add_check_command(app, action);
 
     try {
         app.parse(argc, argv);

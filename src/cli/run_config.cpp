@@ -59,22 +59,30 @@ FieldTable fields(RunConfig& c) {
     return table;
 }
 
-RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments) {
+RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments,
+                          std::vector<std::string>& faults) {
     RunConfig config;
     const FieldTable table = fields(config);
-    std::vector<std::string> faults;
-    nlohmann::json json;
     try {
-        json = parse_json(read_text_file(path), path.string());
+        nlohmann::json json = parse_json(read_text_file(path), path.string());
+        if (json.is_object()) {
+            json.erase("$schema");
+        }
+        table.read(json, faults);
     } catch (const RunError& error) {
-        throw UsageError(error.faults());
+        append(faults, error.faults());
     }
-    table.read(json, faults);
     for (const std::string& assignment : assignments) {
         table.set(assignment, faults);
     }
     append(faults, unsupported(config));
     append(faults, data_cache::check(config.data));
+    return config;
+}
+
+RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments) {
+    std::vector<std::string> faults;
+    RunConfig config = read_run_config(path, assignments, faults);
     if (!faults.empty()) {
         throw UsageError(std::move(faults));
     }
