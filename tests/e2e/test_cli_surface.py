@@ -1,0 +1,82 @@
+"""The command line is a contract: what is here is all there is, and it explains itself."""
+
+import re
+
+import pytest
+
+COMMON = {"-h", "--help", "-q", "--quiet", "-v", "--verbose"}
+RUN = COMMON | {"--config", "--set"}
+SURFACE = {
+    "train": RUN | {"--resume", "--dry-run"},
+    "prepare": RUN | {"--verify"},
+    "synth": COMMON | {"--out", "--clips", "--seed"},
+    "init": COMMON | {"--preset", "--out", "--seed", "--config-only"},
+    "probe": COMMON | {"--part", "--model", "--inputs", "--outputs", "--dtype", "--device", "--grad", "--adapter", "--set",
+                       "--readout", "--head", "--heads", "--seed", "--save-checkpoint", "--prompt", "--prompts",
+                       "--frames", "--height", "--width", "--tiling", "--config", "--index"},
+    "check model": COMMON | {"--json"},
+    "check data": COMMON | {"--json", "--config"},
+    "check config": COMMON | {"--json", "--schema", "--reference"},
+    "check cache": COMMON | {"--json"},
+}
+GROUPS = {"check"}  # subcommands that only hold others
+COMMANDS = sorted(SURFACE)
+
+
+def flags_of(text: str) -> set[str]:
+    options = text.split("Options:")[1].split("Example:")[0]
+    names = [line.split()[0] for line in options.splitlines() if re.match(r"  -", line)]
+    return {flag for name in names for flag in name.split(",")}
+
+
+def subcommands_of(text: str) -> set[str]:
+    listed = text.split("Subcommands:")[1].split("Example:")[0] if "Subcommands:" in text else ""
+    return set(re.findall(r"^  ([a-z]+)", listed, re.M))
+
+
+def test_subcommands(matrix):
+    top = {command.split()[0] for command in COMMANDS}
+    assert subcommands_of(matrix.good("--help")) == top
+    assert subcommands_of(matrix.good("check", "--help")) == {c.split()[1] for c in COMMANDS if c.startswith("check ")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags(matrix, command):
+    assert flags_of(matrix.good(*command.split(), "--help")) == SURFACE[command]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
+def test_help_has_an_example_that_names_real_flags(matrix, command):
+    text = matrix.good(*command.split(), "--help")
+    example = text.split("Example:\n")[1].replace("\\\n", " ")
+    assert example.strip().startswith(f"matrix {command}")
+    assert set(re.findall(r"--[a-z-]+", example)) <= SURFACE.get(command, set())
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS])
+def test_help_fits_the_terminal(matrix, command, columns):
+    text = matrix.good(*command.split(), "--help", COLUMNS=str(columns))
+    assert [line for line in text.splitlines() if len(line) > columns] == []
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS])
+def test_unknown_flag_is_one_line(matrix, command):
+    result = matrix(*command.split(), "--no-such-flag")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == len(result.faults) == 1
+
+
+def test_no_subcommand_is_one_line(matrix):
+    result = matrix()
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == len(result.faults) == 1
+
+
+def test_quiet_and_verbose_exclude_each_other(matrix):
+    assert matrix("check", "cache", "x", "-q", "-v").returncode == 2
+
+
+def test_version(matrix):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", matrix.good("--version"))
