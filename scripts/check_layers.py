@@ -41,7 +41,7 @@ ALLOWED = {module: set(row.split()) for module, row in ARROWS.items()}
 
 
 class Library(NamedTuple):
-    """Headers that only one module may include, and not in its public headers."""
+    """Headers that only one module may include, and only in .cpp files."""
 
     name: str
     headers: re.Pattern
@@ -121,8 +121,8 @@ class Checker:
                 continue
             if module != library.module:
                 self.report(*include[:2], f"{library.name} belongs to {library.module}, but {module} includes it")
-            elif place == "public":
-                self.report(*include[:2], f"{library.name} in a public header; keep it private to {module}")
+            elif include.file.suffix not in {".cpp", ".cu"}:
+                self.report(*include[:2], f"{library.name} in a header; include it in .cpp files only")
 
     def check_arrow(self, include: Include) -> None:
         source, place = self.owner(include.file)
