@@ -45,7 +45,7 @@ void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t se
 
 /// Puts an adapter's deltas and projection onto the model. RunError for a key whose block or linear
 /// the model has not and for shapes that do not fit; a 48-channel projection LoRA or projection
-/// widens the input first.
+/// widens a 32-channel input first. A refused adapter leaves the model as it was.
 void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable);
 
 /// Every trainable tensor of the model by its checkpoint name:
@@ -62,19 +62,22 @@ void write_checkpoint_adapter(const std::filesystem::path& path,
                               const std::map<std::string, at::Tensor>& trained,
                               const AdapterInfo& info);
 
-/// Reads any adapter this program knows: a training checkpoint directory (`adapter.safetensors`),
-/// an adapter directory
-/// (`pytorch_lora_weights.safetensors` with the sidecars its `matrix_adapter.json` names) or a bare
+/// Reads any adapter this program knows: a training checkpoint (directory or its
+/// `adapter.safetensors`), an adapter directory (`pytorch_lora_weights.safetensors` with the
+/// sidecars that its `matrix_adapter.json` names, or without one those that are there) or a bare
 /// file in the diffusers layout. Headers' rank_pattern, alpha_pattern and use_rslora are honoured
 /// as peft does; without a header the scale is 1. RunError naming the key or file: half a pair,
-/// shapes that do not fit together, rank 0, no tensors, a rank that differs from the header, a
-/// sidecar that is not there.
+/// shapes that do not fit together, rank 0, no tensors, values that are not finite, keys of
+/// anything else, a rank that differs from the header, a sidecar that is not there.
 [[nodiscard]] Adapter read_adapter(const std::filesystem::path& path);
 
-/// Writes an adapter directory: the stock LoRA file with the strength folded into B and alpha = r
-/// in its header, the sidecars for the input projection, and the manifest. Written under a
-/// temporary name, read back and compared, then renamed. Returns the largest absolute difference
-/// between B A scale before and after.
+/// Writes an adapter directory: the stock LoRA file (none without deltas) with the strength folded
+/// into B, smaller ranks filled up with zeros and alpha = r in its header; the sidecars for the
+/// input projection; and the manifest. Of a projection's LoRA under an ID map the stock file has
+/// the columns of the other two thirds of the channels. Written under a temporary name, read back
+/// and compared, then renamed. Replaces an earlier export or an empty directory; RunError if
+/// anything else is there. Returns the largest absolute difference between B A scale before and
+/// after.
 double export_diffusers(const Adapter& adapter, const std::filesystem::path& directory);
 
 }  // namespace matrix::lora
