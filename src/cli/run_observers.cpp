@@ -2,7 +2,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/tensorboard_observer.h"
 #include "matrix/train/validation.h"
+#ifdef MATRIX_WITH_ENCODERS
+#include "cli/pictures/pictures_observer.h"
+#endif
 
 namespace matrix::cli {
 namespace {
@@ -44,6 +48,11 @@ RunObservers::RunObservers(const RunConfig& config, const train::RunParts& parts
     if (config.validation.every_steps > 0) {
         observers_.push_back(std::make_unique<ValidationObserver>(config, parts, held_out));
     }
+    // After validation, whose scores they show.
+    observers_.push_back(std::make_unique<TensorBoardObserver>(config.output));
+#ifdef MATRIX_WITH_ENCODERS
+    observers_.push_back(std::make_unique<pictures::PicturesObserver>(config, parts, held_out));
+#endif
 }
 
 RunObservers::~RunObservers() = default;

@@ -9,7 +9,7 @@
 
 namespace matrix::cli {
 
-/// What watches a run: validation, and where this program has image files, pictures and curves.
+/// What watches a run: validation, TensorBoard's file, and where this program has image files, pictures and curves.
 class RunObservers {
 public:
     /// Everything given must outlive the observers; `held_out` may be null.

@@ -1,0 +1,122 @@
+#include "cli/pictures/attention_maps.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <optional>
+
+#include "matrix/alignment/scores.h"
+#include "matrix/train/step.h"
+
+namespace matrix::cli::pictures {
+namespace {
+
+constexpr std::int64_t kWords = 3, kTracks = 2;  // entities of the two terms
+
+/// Keeps what attention shows in place of a loss.
+class MapObjective final : public alignment::Objective {
+public:
+    MapObjective(const alignment::AlignmentConfig& config, at::Device device)
+        : config_(config), device_(device) {}
+
+    [[nodiscard]] std::map<std::int64_t, nn::Tap> taps(
+        const alignment::Supervision& supervision) const override {
+        const nn::Tap tap = alignment::AttentionScorer(config_, supervision, device_).tap();
+        std::map<std::int64_t, nn::Tap> taps;
+        if (config_.sga) {
+            taps[config_.sga->blocks.front()] = tap;
+        }
+        if (config_.spa) {
+            taps[config_.spa->blocks.front()] = tap;
+        }
+        return taps;
+    }
+
+    [[nodiscard]] alignment::Evaluation evaluate(
+        const std::map<std::int64_t, at::Tensor>& tap_outputs, const alignment::Supervision&,
+        const nn::TokenLayout&, double, bool) override {
+        // [1, 3 + 3 + 2 + 2, F, gh, gw]: logits and probabilities of the words, then of the tracks.
+        if (config_.sga) {
+            const at::Tensor& output = tap_outputs.at(config_.sga->blocks.front());
+            maps_.words = output[0].narrow(0, 0, kWords).to(at::kCPU, at::kFloat).clone();
+        }
+        if (config_.spa) {
+            const at::Tensor& output = tap_outputs.at(config_.spa->blocks.front());
+            const std::int64_t begin = config_.sga ? 2 * kWords : 0;
+            maps_.tracks = output[0].narrow(0, begin, kTracks).to(at::kCPU, at::kFloat).clone();
+        }
+        return {};
+    }
+
+    [[nodiscard]] std::map<std::string, at::Tensor> parameters() const override { return {}; }
+    [[nodiscard]] const ClipMaps& maps() const { return maps_; }
+
+private:
+    const alignment::AlignmentConfig& config_;
+    at::Device device_;
+    ClipMaps maps_;
+};
+
+at::Tensor from_frame(const at::Tensor& map, std::int64_t first) {
+    return map.narrow(0, first, map.size(0) - first).flatten();
+}
+
+at::Tensor cells_of(const at::Tensor& track, std::int64_t first_frame) {
+    return from_frame(alignment::cell_coverage(track).ge(0.5), first_frame);
+}
+
+}  // namespace
+
+ClipMaps read_maps(const train::RunParts& parts, const alignment::AlignmentConfig& config,
+                   const train::Batch& batch) {
+    MapObjective objective(config, parts.backbone.device());
+    (void)train::run_batch(batch, parts.backbone, parts.schedule, objective, false, 1.0,
+                           /*with_gradients=*/false);
+    return objective.maps();
+}
+
+void save_maps(const std::filesystem::path& path, const MapsByClip& maps) {
+    tensor_io::TensorMap tensors;
+    for (const auto& [clip, entry] : maps) {
+        if (entry.words.defined()) {
+            tensors[clip + "/words"] = entry.words;
+        }
+        if (entry.tracks.defined()) {
+            tensors[clip + "/tracks"] = entry.tracks;
+        }
+    }
+    tensor_io::write_safetensors(path, tensors);
+}
+
+MapsByClip load_maps(const std::filesystem::path& path) {
+    MapsByClip maps;
+    for (const auto& [name, tensor] : tensor_io::SafetensorsFile(path).all()) {
+        const std::size_t slash = name.rfind('/');
+        ClipMaps& entry = maps[name.substr(0, slash)];
+        (name.substr(slash + 1) == "words" ? entry.words : entry.tracks) = tensor;
+    }
+    return maps;
+}
+
+std::string map_key(const PictureClip& clip) {
+    return clip.set + "/" + clip.stem;
+}
+
+double map_auc(const at::Tensor& map, const at::Tensor& track, std::int64_t first_frame) {
+    return alignment::roc_auc(from_frame(map, first_frame), cells_of(track, first_frame));
+}
+
+double map_bind(const at::Tensor& map, const at::Tensor& track, const at::Tensor& other,
+                std::int64_t first_frame) {
+    const at::Tensor own = cells_of(track, first_frame);
+    const at::Tensor one = own.logical_xor(cells_of(other, first_frame));
+    return alignment::roc_auc(from_frame(map, first_frame).masked_select(one),
+                              own.masked_select(one));
+}
+
+at::Tensor standardised(const at::Tensor& map, std::int64_t first_frame) {
+    const at::Tensor counted = from_frame(map, first_frame);
+    return (map - counted.mean()) / counted.std().clamp_min(1e-12);
+}
+
+}  // namespace matrix::cli::pictures

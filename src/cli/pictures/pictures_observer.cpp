@@ -1,0 +1,198 @@
+#include "cli/pictures/pictures_observer.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
+
+#include "cli/pictures/curves.h"
+#include "cli/pictures/overlay_sheet.h"
+#include "cli/pictures/summary.h"
+#include "cli/pictures/swapped_roles.h"
+#include "cli/sample_source.h"
+#include "matrix/core/error.h"
+#include "matrix/core/files.h"
+#include "matrix/core/shape.h"
+#include "matrix/log/log.h"
+#include "matrix/media/image.h"
+#include "matrix/models/cogvideox.h"
+#include "matrix/prepare/encoders.h"
+#include "matrix/train/validation.h"
+
+namespace matrix::cli::pictures {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kClipsOfEachSet = 2;
+
+std::string sheet_name(const PictureClip& clip, const std::string& what) {
+    return "attention-" + clip.set + "-" + clip.stem + "-" + what + ".png";
+}
+
+}  // namespace
+
+fs::path PicturesObserver::directory() const {
+    return fs::path(config_.output) / "pictures";
+}
+
+std::int64_t PicturesObserver::samples_per_step() const {
+    return config_.train.batch_size * config_.train.gradient_accumulation;
+}
+
+/// What every picture says of its run, so that none is taken for more than it shows.
+std::string PicturesObserver::about_run() const {
+    const fs::path model = config_.model.path;
+    const auto transformer =
+        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
+    const std::string size =
+        std::to_string(transformer.num_layers) + " blocks of width " +
+        std::to_string(transformer.num_attention_heads * transformer.attention_head_dim);
+    // `init` alone writes a run file into a model directory.
+    const std::string base =
+        fs::exists(model / "run.json")
+            ? "a randomly initialised base model (" + size + ")"
+            : fs::absolute(model).lexically_normal().filename().string() + " (" + size + ")";
+    return "LoRA of rank " + std::to_string(config_.lora.rank) + " on " + base + ", " +
+           std::to_string(config_.train.steps) + " training steps.";
+}
+
+MapsByClip PicturesObserver::maps_of_clips() const {
+    MapsByClip maps;
+    for (const PictureClip& clip : clips_) {
+        maps[map_key(clip)] = read_maps(parts_, config_.alignment, clip.batch);
+    }
+    return maps;
+}
+
+/// The scores before training belong into the curves, and no step's record has them.
+void PicturesObserver::score_start(std::int64_t step) {
+    const fs::path file = directory() / "before.json";
+    if (step == 0 && config_.validation.every_steps > 0) {
+        nlohmann::json scores;
+        const auto score = [&](const data_cache::SampleSource& samples) {
+            return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples,
+                                   parts_.rules);
+        };
+        scores["train"] = score(parts_.samples);
+        if (held_out_ != nullptr) {
+            scores["heldout"] = score(*held_out_);
+        }
+        write_file_atomically(file,
+                              nlohmann::json{{"step", 0}, {"validation", scores}}.dump() + "\n");
+    }
+    history_.read({file, fs::path(config_.output) / "metrics.jsonl"});
+}
+
+/// A run that trains from a copied cache is none the worse for videos that are not here, or not
+/// whole.
+void PicturesObserver::add_clips(const data_cache::SampleSource& samples,
+                                 const data_cache::DataConfig& data, const std::string& set) {
+    try {
+        std::ranges::move(choose_clips(samples, data, parts_.rules, set, kClipsOfEachSet),
+                          std::back_inserter(clips_));
+    } catch (const RunError& error) {
+        log::warning("pictures: no attention overlays of " + data.path + ": " + error.what());
+    }
+}
+
+void PicturesObserver::at_start(std::int64_t step) {
+    fs::create_directories(directory());
+    floors_ = measure_floors(parts_, config_.alignment);
+    score_start(step);
+    if (!config_.alignment.sga && !config_.alignment.spa) {
+        return;
+    }
+    add_clips(parts_.samples, config_.data, "train");
+    if (held_out_ != nullptr) {
+        add_clips(*held_out_, held_out_data(config_), "heldout");
+    }
+    if (step == 0 && !clips_.empty()) {
+        save_maps(directory() / "before.safetensors", maps_of_clips());
+    }
+}
+
+void PicturesObserver::after_step(std::int64_t step, nlohmann::json& record) {
+    history_.add(record);
+    const std::int64_t every = config_.checkpoint.every_steps;
+    if (record.contains("validation") || (every > 0 && step % every == 0)) {
+        write_curves();
+    }
+}
+
+void PicturesObserver::at_end(std::int64_t) {
+    write_curves();
+    const fs::path before_file = directory() / "before.safetensors";
+    if (clips_.empty() || !fs::exists(before_file)) {
+        return;
+    }
+    const MapsByClip before = load_maps(before_file), after = maps_of_clips();
+    write_overlays(before, after);
+    write_word_check();
+    log::info("pictures written to " + directory().string());
+}
+
+void PicturesObserver::write_curves() const {
+    if (!history_.empty()) {
+        media::write_png(directory() / "curves.png",
+                         draw_curves(history_, floors_, samples_per_step(), about_run()));
+    }
+}
+
+void PicturesObserver::write_overlays(const MapsByClip& before, const MapsByClip& after) const {
+    const PictureClip* shown = nullptr;
+    for (const PictureClip& clip : clips_) {
+        const auto start = before.find(map_key(clip));
+        const ClipMaps& end = after.at(map_key(clip));
+        // A resumed run may have another data set or other terms than at step 0.
+        if (start == before.end() || start->second.words.defined() != end.words.defined() ||
+            start->second.tracks.defined() != end.tracks.defined()) {
+            continue;
+        }
+        const auto write = [&](const at::Tensor& maps, MapKind kind, const char* what) {
+            if (maps.defined()) {
+                media::write_png(directory() / sheet_name(clip, what),
+                                 overlay_sheet(clip, start->second, end, kind, about_run()));
+            }
+        };
+        write(end.words, MapKind::kWords, "words");
+        write(end.tracks, MapKind::kTracks, "tracks");
+        if (shown == nullptr || shown->set == "train") {
+            shown = &clip;  // the first held-out clip, else a training clip
+        }
+    }
+    if (shown != nullptr) {
+        media::write_png(
+            directory() / "summary.png",
+            draw_summary(history_, floors_, samples_per_step(), *shown, before.at(map_key(*shown)),
+                         after.at(map_key(*shown)), about_run()));
+    }
+}
+
+void PicturesObserver::write_word_check() const {
+    const fs::path model = config_.model.path;
+    if (!config_.alignment.sga) {
+        return;
+    }
+    if (!fs::exists(model / "text_encoder") || !fs::exists(model / "tokenizer")) {
+        log::info("pictures: no text encoder at " + model.string() +
+                  ", so no check with swapped prompts");
+        return;
+    }
+    const text::T5Tokenizer tokenizer(model / "tokenizer");
+    // On the CPU whatever the run is on: the encoder is the largest part of a model, and a GPU may
+    // be full.
+    const prepare::Encode encode =
+        prepare::model_encoders(model, parse_compute_dtype(config_.model.dtype, "model.dtype"),
+                                at::kCPU)
+            .load_text();
+    std::vector<WordCheck> checks;
+    for (const PictureClip& clip : clips_) {
+        checks.push_back(check_words(clip, parts_, config_.alignment, tokenizer, encode));
+    }
+    media::write_png(directory() / "words-matter.png",
+                     word_check_sheet(clips_, checks, about_run()));
+}
+
+}  // namespace matrix::cli::pictures

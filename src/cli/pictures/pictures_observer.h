@@ -1,0 +1,53 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/pictures/attention_maps.h"
+#include "cli/pictures/clips.h"
+#include "cli/pictures/floors.h"
+#include "cli/pictures/history.h"
+#include "cli/run_config.h"
+#include "matrix/data_cache/sample.h"
+#include "matrix/train/observer.h"
+#include "matrix/train/trainer.h"
+
+namespace matrix::cli::pictures {
+
+/// Fills <run>/pictures: curves.png at every checkpoint and validation and at the end; the
+/// attention of a few clips before the first step (before.safetensors and, with validation,
+/// before.json, which a resumed run finds there) and after the last, as overlay sheets; the check
+/// that words matter; summary.png.
+class PicturesObserver final : public train::StepObserver {
+public:
+    /// Everything given must outlive the observer; `held_out` may be null.
+    PicturesObserver(const RunConfig& config, const train::RunParts& parts,
+                     const data_cache::SampleSource* held_out)
+        : config_(config), parts_(parts), held_out_(held_out) {}
+
+    void at_start(std::int64_t step) override;
+    void after_step(std::int64_t step, nlohmann::json& record) override;
+    void at_end(std::int64_t step) override;
+
+private:
+    [[nodiscard]] std::filesystem::path directory() const;
+    void score_start(std::int64_t step);
+    void add_clips(const data_cache::SampleSource& samples, const data_cache::DataConfig& data,
+                   const std::string& set);
+    [[nodiscard]] MapsByClip maps_of_clips() const;
+    [[nodiscard]] std::int64_t samples_per_step() const;
+    [[nodiscard]] std::string about_run() const;
+    void write_curves() const;
+    void write_overlays(const MapsByClip& before, const MapsByClip& after) const;
+    void write_word_check() const;
+
+    const RunConfig& config_;
+    const train::RunParts& parts_;
+    const data_cache::SampleSource* held_out_;
+    History history_;
+    Floors floors_;
+    std::vector<PictureClip> clips_;
+};
+
+}  // namespace matrix::cli::pictures
