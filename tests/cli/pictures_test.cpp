@@ -196,6 +196,7 @@ TEST(Sheet, PicturesKeepTheirPixels) {
     const at::Tensor stack = below({red, green});
     EXPECT_EQ(stack.sizes(), (std::vector<std::int64_t>{6, 6, 3}));
     EXPECT_TRUE(stack.narrow(0, 4, 2).narrow(1, 0, 3).equal(green));
+    EXPECT_TRUE(below({red, beside({})}).equal(red));  // a row without any picture
     EXPECT_EQ(frames_at_width(at::zeros({1, 96, 160, 3}, at::kByte), 320).sizes(),
               (std::vector<std::int64_t>{1, 192, 320, 3}));
     EXPECT_EQ(masks_at_width(at::ones({1, 480, 720}, at::kByte), 320).sizes(),

@@ -21,7 +21,10 @@ at::Tensor canvas(std::int64_t height_px, std::int64_t width_px, int value) {
 
 /// Bars of text go on in their own colour, pictures in white.
 int ground_of(const at::Tensor& picture) {
-    return picture.select(1, picture.size(1) - 1).eq(kDark).all().item<bool>() ? kDark : kWhite;
+    return picture.numel() > 0 &&
+                   picture.select(1, picture.size(1) - 1).eq(kDark).all().item<bool>()
+               ? kDark
+               : kWhite;
 }
 
 media::Geometry at_width(std::int64_t height_px, std::int64_t width_px, std::int64_t wanted_px) {
