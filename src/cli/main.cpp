@@ -64,8 +64,10 @@ int main(int argc, char** argv) {
     matrix::cli::add_prepare_command(app, action);
     matrix::cli::add_synth_command(app, action);
 #endif
+    matrix::cli::add_export_command(app, action);
     matrix::cli::add_init_command(app, action);
     matrix::cli::add_check_command(app, action);
+    matrix::cli::add_probe_command(app, action);
 
     try {
         app.parse(argc, argv);

@@ -11,6 +11,7 @@ SURFACE = {
     "prepare": RUN | {"--verify"},
     "synth": COMMON | {"--out", "--clips", "--seed"},
     "init": COMMON | {"--preset", "--out", "--seed", "--config-only"},
+    "export": COMMON | {"--checkpoint", "--format", "--out", "--json"},
     "probe": COMMON | {"--part", "--model", "--inputs", "--outputs", "--dtype", "--device", "--grad", "--adapter", "--set",
                        "--readout", "--head", "--heads", "--seed", "--save-checkpoint", "--prompt", "--prompts",
                        "--frames", "--height", "--width", "--tiling", "--config", "--index"},

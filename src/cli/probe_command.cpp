@@ -1,0 +1,159 @@
+#include <ATen/ATen.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <set>
+
+#include "cli/commands.h"
+#include "cli/probe/parts.h"
+#include "matrix/core/error.h"
+
+namespace matrix::cli {
+namespace {
+
+using probe::Part;
+using probe::Request;
+
+const std::set<std::string> kFlagsOfAll = {"--part",  "--outputs", "--dtype", "--device",
+                                           "--quiet", "--verbose", "--help"};
+
+const Part& find_part(const std::string& name) {
+    std::vector<std::string> names;
+    for (const Part& part : probe::parts()) {
+        if (part.name == name) {
+            return part;
+        }
+        names.push_back(part.name);
+    }
+    const auto nearest = did_you_mean(name, names);
+    throw UsageError("--part: there is no part \"" + name + "\"" +
+                     (nearest ? "; did you mean \"" + *nearest + "\"?" : ""));
+}
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+/// UsageError unless `given` holds all flags that the part needs and none that it does not take.
+void check_flags(const Part& part, const std::set<std::string>& given) {
+    std::vector<std::string> faults;
+    for (const std::string& flag : given) {
+        if (kFlagsOfAll.count(flag) == 0 && !contains(part.required, flag) &&
+            !contains(part.optional, flag)) {
+            faults.push_back(flag + ": the part " + part.name + " does not take it");
+        }
+    }
+    for (const std::string& flag : part.required) {
+        if (given.count(flag) == 0) {
+            faults.push_back(flag + " is required by the part " + part.name);
+        }
+    }
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+}
+
+void check_finite(const tensor_io::TensorMap& outputs) {
+    for (const auto& [name, tensor] : outputs) {
+        if (tensor.is_floating_point() && !at::isfinite(tensor).all().item<bool>()) {
+            throw RunError(name + ": the result is not finite");
+        }
+    }
+}
+
+void run_part(const Request& request, const std::set<std::string>& given) {
+    const Part& part = find_part(request.part);
+    check_flags(part, given);
+    const probe::Result result = part.run(request);
+    check_finite(result.outputs);
+    tensor_io::write_safetensors(request.outputs, result.outputs);
+    if (result.after) {
+        try {
+            result.after();
+        } catch (...) {
+            std::error_code ignored;
+            std::filesystem::remove(request.outputs, ignored);
+            throw;
+        }
+    }
+}
+
+/// All faults as one line: the first, and how many more there are.
+std::string first_of(const std::vector<std::string>& faults) {
+    return faults.front() + (faults.size() > 1
+                                 ? " (and " + std::to_string(faults.size() - 1) + " more)"
+                                 : std::string());
+}
+
+void probe_main(const Request& request, const std::set<std::string>& given) {
+    try {
+        run_part(request, given);
+    } catch (const UsageError& error) {
+        throw UsageError(first_of(error.faults()));
+    } catch (const RunError& error) {
+        throw RunError(first_of(error.faults()));
+    }
+}
+
+void add_flags(CLI::App& command, Request& r) {
+    command.add_option("--part", r.part, "What to run")->required();
+    command.add_option("--model", r.model, "Hugging Face directory of a CogVideoX model");
+    command.add_option("--inputs", r.inputs, "Safetensors file");
+    command.add_option("--outputs", r.outputs, "Safetensors file to write")->required();
+    command.add_option("--dtype", r.dtype_name, "Compute dtype")
+        ->check(CLI::IsMember({"float32", "bfloat16"}))
+        ->capture_default_str();
+    command.add_option("--device", r.device_name, "Device")
+        ->check(CLI::IsMember({"cpu", "cuda"}))
+        ->capture_default_str();
+    command.add_flag("--grad", r.grad, "Write gradients too");
+    command.add_option("--adapter", r.adapter, "A LoRA in the diffusers layout, or a checkpoint");
+    command
+        .add_option("--set", r.assignments, "Set one field of alignment: path=value (repeatable)")
+        ->take_all()
+        ->allow_extra_args(false);
+    command.add_option("--readout", r.readout, "readout.*: what is read from attention")
+        ->check(CLI::IsMember({"logits", "probabilities"}))
+        ->capture_default_str();
+    command.add_option("--head", r.head, "head: which of the two")
+        ->check(CLI::IsMember({"grounding", "propagation"}));
+    command.add_option("--heads", r.heads, "objective: the two networks, or the map as it is")
+        ->check(CLI::IsMember({"decoder", "nearest"}))
+        ->capture_default_str();
+    command.add_option("--seed", r.seed, "head, objective: equal seeds give equal heads")
+        ->capture_default_str();
+    command.add_option("--save-checkpoint", r.save_checkpoint,
+                       "objective: write what would train as a checkpoint");
+    command.add_option("--prompt", r.prompt, "tokenizer, text: one prompt");
+    command.add_option("--prompts", r.prompts, "tokenizer, text: a JSON array of prompts");
+    command.add_option("--frames", r.frames, "rope: latent frames");
+    command.add_option("--height", r.height, "rope: latent rows");
+    command.add_option("--width", r.width, "rope: latent columns");
+    command.add_flag("--tiling", r.tiling, "vae.encode: in overlapping tiles");
+    command.add_option("--config", r.config, "data: a run file");
+    command.add_option("--index", r.index, "data: row of the data set, from 0");
+}
+
+}  // namespace
+
+void add_probe_command(CLI::App& app, Action& action) {
+    auto request = std::make_shared<Request>();
+    CLI::App* command = app.add_subcommand(
+        "probe", "Run one part of the program on given tensors, to compare it with a reference");
+    add_flags(*command, *request);
+    command->footer(
+        "Example:\n  matrix probe --part transformer --model models/tiny --inputs in.safetensors "
+        "--outputs out.safetensors");
+    add_verbosity_flags(*command);
+    command->callback([command, request, &action] {
+        std::set<std::string> given;
+        for (const CLI::Option* option : command->get_options()) {
+            if (option->count() > 0) {
+                given.insert(option->get_name());
+            }
+        }
+        action = [request, given] { probe_main(*request, given); };
+    });
+}
+
+}  // namespace matrix::cli
