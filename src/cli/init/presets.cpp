@@ -171,12 +171,13 @@ nlohmann::json run_file(const std::string& preset) {
         config.lora.alpha = 8;
         config.lora.blocks = {2, 3, 4};
         config.alignment.sga->blocks = {2, 3};
-        config.alignment.sga->weight = 1.0;
+        config.alignment.sga->weight = 3.0;
         config.alignment.spa->blocks = {4};
-        config.alignment.spa->weight = 0.5;
+        config.alignment.spa->weight = 1.0;
         config.alignment.center = "text";
         config.alignment.head = "affine";
-        config.optimizer.learning_rate = 3e-3;
+        config.alignment.head_learning_rate = 0.03;
+        config.optimizer.learning_rate = 6e-3;
         config.schedule.warmup_steps = 20;
         config.train.steps = 500;
         config.train.batch_size = 2;
