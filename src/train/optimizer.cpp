@@ -95,32 +95,27 @@ tensor_io::TensorMap AdamW::state() const {
 
 void AdamW::load_state(const tensor_io::TensorMap& state, const std::string& file) {
     const at::NoGradGuard no_grad;
+    const tensor_io::TensorMap own = this->state();
     std::vector<std::string> faults;
-    const auto load = [&](const std::string& key, const at::Tensor& into) {
+    for (const auto& [key, into] : own) {
         const auto found = state.find(key);
         if (found == state.end()) {
             faults.push_back(file + ": " + key + " is missing");
         } else if (found->second.sizes() != into.sizes()) {
             faults.push_back(file + ": " + key + " has shape " + shape_text(found->second.sizes()) + ", expected " +
                              shape_text(into.sizes()));
-        } else {
-            into.copy_(found->second);
-        }
-    };
-    std::size_t expected = 0;
-    for (const Group& group : groups_) {
-        for (std::size_t i = 0; i < group.names.size(); ++i) {
-            load("exp_avg." + group.names[i], group.exp_avg[i]);
-            load("exp_avg_sq." + group.names[i], group.exp_avg_sq[i]);
-            load("step." + group.names[i], group.steps[i]);
-            expected += 3;
         }
     }
-    if (faults.empty() && state.size() != expected) {
-        faults.push_back(file + ": holds tensors that this run does not train");
+    for (const auto& [key, tensor] : state) {
+        if (own.count(key) == 0) {
+            faults.push_back(file + ": " + key + " is of a tensor that this run does not train");
+        }
     }
     if (!faults.empty()) {
         throw RunError(std::move(faults));
+    }
+    for (const auto& [key, into] : own) {
+        into.copy_(state.at(key));
     }
 }
 

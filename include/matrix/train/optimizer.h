@@ -29,7 +29,7 @@ public:
 
     /// Moments and step counts by name: "exp_avg.<name>", "exp_avg_sq.<name>", "step.<name>".
     [[nodiscard]] tensor_io::TensorMap state() const;
-    /// RunError naming what is missing or mis-shaped.
+    /// RunError naming everything that is missing, mis-shaped or not trained here, and nothing is changed then.
     void load_state(const tensor_io::TensorMap& state, const std::string& file);
     [[nodiscard]] const std::map<std::string, at::Tensor>& parameters() const { return parameters_; }
 
