@@ -15,6 +15,8 @@ BatchStream::BatchStream(const data_cache::SampleSource& source, BatchRules rule
       first_sample_(first_sample),
       ahead_(ahead),
       order_(source.size(), rules.seed) {
+    // A thread takes its number of threads when it first asks, from a value that the workers below set to 1.
+    (void)at::get_num_threads();
     for (int i = 0; i < workers; ++i) {
         workers_.emplace_back([this] { work(); });
     }
