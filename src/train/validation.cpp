@@ -22,7 +22,9 @@ nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::js
 
 void put(nlohmann::json& into, const std::string& direction, const alignment::Scores& scores) {
     into["auc_" + direction] = number(scores.auc.value());
-    into["bind_" + direction] = number(scores.bind.value());
+    if (direction == "v2t") {  // words choose between instances; cells of the first frame have chosen
+        into["bind_v2t"] = number(scores.bind.value());
+    }
     into["enrich_" + direction] = number(scores.enrich.value());
     into["aas_" + direction] = number(scores.aas.value());
 }
@@ -68,7 +70,6 @@ public:
         }
         if (!propagation_.empty()) {
             put(into, "v2v", v2v);
-            into.erase("bind_v2v");
         }
     }
 
