@@ -10,7 +10,6 @@
 #include "cli/run_observers.h"
 #include "cli/sample_source.h"
 #include "matrix/core/error.h"
-#include "matrix/core/files.h"
 #include "matrix/core/shape.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
@@ -31,6 +30,10 @@ struct TrainFlags {
     bool dry_run = false;
 };
 
+bool holds_run(const fs::path& output) {
+    return fs::exists(output / "metrics.jsonl") || train::last_checkpoint(output).has_value();
+}
+
 /// The checkpoint to go on from, if any; a run directory that already holds a run is not started over in silence.
 std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs::path& output) {
     if (resume == "auto") {
@@ -40,9 +43,14 @@ std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs
         if (!fs::exists(fs::path(resume) / "state.json")) {
             throw RunError(resume + ": no complete checkpoint (state.json is missing)");
         }
+        const fs::path of_output = fs::weakly_canonical(output / "checkpoints");
+        if (holds_run(output) && fs::weakly_canonical(fs::path(resume) / ".").parent_path() != of_output) {
+            throw UsageError("output: " + output.string() + " already holds another run than that of " + resume +
+                             "; choose another directory");
+        }
         return fs::path(resume);
     }
-    if (fs::exists(output / "metrics.jsonl")) {
+    if (holds_run(output)) {
         throw UsageError("output: " + output.string() +
                          " already holds a run; go on with --resume auto, or choose another directory");
     }
@@ -50,13 +58,14 @@ std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs
 }
 
 train::BatchRules batch_rules(const RunConfig& config, const models::VaeConfig& vae,
-                              const models::CogVideoXConfig& transformer) {
+                              const models::CogVideoXConfig& transformer, const diffusion::NoiseSchedule& schedule) {
     train::BatchRules rules;
     rules.seed = static_cast<std::uint64_t>(config.train.seed);
     rules.scaling_factor = vae.scaling_factor;
     rules.invert_scale_latents = vae.invert_scale_latents;
     rules.id_map = config.data.id_map;
     rules.temporal_patch = transformer.patch_size_t.value_or(1);
+    rules.num_timesteps = schedule.num_timesteps();
     rules.image_dropout = config.data.image_dropout;
     rules.caption_dropout = config.data.caption_dropout;
     rules.id_map_dropout = config.data.id_map_dropout;
@@ -90,8 +99,6 @@ void run_training(const RunConfig& config, const std::string& resume) {
     std::error_code fault;
     fs::create_directories(output, fault);
     log::open_file(output / "log.txt");
-    RunConfig resolved = config;
-    write_file_atomically(output / "config.json", fields(resolved).write().dump(2) + "\n");
 
     const auto samples = open_samples(config, config.data, dtype, device);
     const auto held_out = open_held_out(config, dtype, device);
@@ -102,8 +109,8 @@ void run_training(const RunConfig& config, const std::string& resume) {
     const auto objective =
         alignment::make_matrix_objective(config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
 
-    train::RunParts parts{*backbone, schedule, *objective, *samples, batch_rules(config, vae_config, transformer_config),
-                          {}, {}};
+    train::RunParts parts{*backbone, schedule, *objective, *samples,
+                          batch_rules(config, vae_config, transformer_config, schedule), {}, {}};
     parts.adapter_info = {config.lora.rank, config.lora.alpha,  config.lora.rslora,
                           config.model.path, channels, config.data.id_map};
     const RunObservers observers(config, parts, held_out.get());
@@ -119,6 +126,8 @@ void run_training(const RunConfig& config, const std::string& resume) {
                         config.alignment.spa ? config.alignment.spa->weight : 0.0};
     settings.checkpointing = config.memory.checkpointing;
     settings.output = output;
+    RunConfig resolved = config;
+    settings.config_text = fields(resolved).write().dump(2) + "\n";
     train::train(parts, settings, checkpoint);
 }
 

@@ -35,6 +35,13 @@ std::optional<std::int64_t> step_of(const fs::path& directory) {
     return fault == std::errc() && stop == end ? std::optional(step) : std::nullopt;
 }
 
+/// Whether a name is that of a checkpoint still being written (core/files.h), by a process that may be gone.
+bool is_temporary(const fs::path& directory) {
+    const std::string name = directory.filename().string();
+    const std::size_t end = name.find(".tmp.");
+    return end != std::string::npos && step_of(directory.parent_path() / name.substr(0, end)).has_value();
+}
+
 /// Complete checkpoints, oldest first.
 std::vector<std::pair<std::int64_t, fs::path>> all_checkpoints(const fs::path& run) {
     std::vector<std::pair<std::int64_t, fs::path>> found;
@@ -47,6 +54,13 @@ std::vector<std::pair<std::int64_t, fs::path>> all_checkpoints(const fs::path& r
     }
     std::sort(found.begin(), found.end());
     return found;
+}
+
+void remove_checkpoint(const fs::path& directory) {
+    // Without its state a half-deleted directory is no checkpoint.
+    std::error_code ignored;
+    fs::remove(directory / "state.json", ignored);
+    fs::remove_all(directory, ignored);
 }
 
 TrainState read_state(const fs::path& path) {
@@ -120,11 +134,30 @@ std::optional<fs::path> last_checkpoint(const fs::path& run) {
 void prune_checkpoints(const fs::path& run, std::int64_t keep) {
     const auto found = all_checkpoints(run);
     for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < found.size(); ++i) {
-        // Without its state a half-deleted directory is no checkpoint.
-        std::error_code ignored;
-        fs::remove(found[i].second / "state.json", ignored);
-        fs::remove_all(found[i].second, ignored);
+        remove_checkpoint(found[i].second);
     }
+}
+
+std::int64_t discard_checkpoints_after(const fs::path& run, std::int64_t step) {
+    std::int64_t discarded = 0;
+    std::vector<fs::path> unfinished;
+    std::error_code fault;
+    for (const auto& entry : fs::directory_iterator(run / "checkpoints", fault)) {
+        const bool stateless = step_of(entry.path()) && !fs::exists(entry.path() / "state.json");
+        if (is_temporary(entry.path()) || stateless) {
+            unfinished.push_back(entry.path());
+        }
+    }
+    for (const auto& [at, directory] : all_checkpoints(run)) {
+        if (at > step) {
+            remove_checkpoint(directory);
+            ++discarded;
+        }
+    }
+    for (const fs::path& directory : unfinished) {
+        fs::remove_all(directory, fault);
+    }
+    return discarded;
 }
 
 }  // namespace matrix::train

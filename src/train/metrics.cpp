@@ -57,4 +57,11 @@ void MetricsFile::append(const nlohmann::json& record) {
     write_all(descriptor_, line.data(), line.size(), path_);
 }
 
+void MetricsFile::sync() {
+    // Some network and FUSE file systems cannot sync, and say so with EINVAL.
+    if (::fsync(descriptor_) != 0 && errno != EINVAL) {
+        throw RunError(path_.string() + ": cannot sync: " + std::strerror(errno));
+    }
+}
+
 }  // namespace matrix::train

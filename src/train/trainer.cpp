@@ -2,12 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "matrix/core/error.h"
+#include "matrix/core/files.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
@@ -103,6 +105,7 @@ public:
           optimizer_(trained_, settings.optimizer, settings.head_learning_rate) {}
 
     void resume(const std::filesystem::path& checkpoint) {
+        check_deltas(checkpoint);
         const LoadedCheckpoint loaded = load_checkpoint(checkpoint, trained_);
         optimizer_.load_state(loaded.optimizer, (checkpoint / "optimizer.safetensors").string());
         state_ = loaded.state;
@@ -110,6 +113,11 @@ public:
     }
 
     void go() {
+        if (const std::int64_t count = discard_checkpoints_after(settings_.output, state_.step)) {
+            log::warning("deleted " + std::to_string(count) + " checkpoints of steps after " +
+                         std::to_string(state_.step) + ", which this run goes through again");
+        }
+        write_file_atomically(settings_.output / "config.json", settings_.config_text);
         MetricsFile metrics(settings_.output / "metrics.jsonl", state_.step);
         for (StepObserver* observer : parts_.observers) {
             observer->at_start(state_.step);
@@ -124,6 +132,7 @@ public:
             const std::int64_t every = settings_.checkpoint.every_steps;
             const std::optional<int> signal = stop_signal();
             if (last || signal || (every > 0 && state_.step % every == 0)) {
+                metrics.sync();
                 save();
             }
             if (signal && !last) {
@@ -169,6 +178,27 @@ private:
             observer->after_step(state_.step, record);
         }
         return record;
+    }
+
+    /// Low-rank factors mean nothing without the factor on their product; and of a rank, one line is enough.
+    void check_deltas(const std::filesystem::path& checkpoint) const {
+        const bool has_deltas = std::any_of(trained_.begin(), trained_.end(), [](const auto& entry) {
+            return entry.first.find(".lora_A.") != std::string::npos;
+        });
+        if (!has_deltas) {
+            return;
+        }
+        const lora::AdapterInfo found = lora::read_adapter(checkpoint).info;
+        const lora::AdapterInfo& wanted = parts_.adapter_info;
+        const auto differs = [&](const std::string& field, const std::string& there, const std::string& here) {
+            if (there != here) {
+                throw RunError(checkpoint.string() + ": trained with lora." + field + " = " + there +
+                               ", this run's is " + here);
+            }
+        };
+        differs("rank", std::to_string(found.rank), std::to_string(wanted.rank));
+        differs("alpha", nlohmann::json(found.alpha).dump(), nlohmann::json(wanted.alpha).dump());
+        differs("rslora", nlohmann::json(found.rslora).dump(), nlohmann::json(wanted.rslora).dump());
     }
 
     void save() {

@@ -40,4 +40,8 @@ struct LoadedCheckpoint {
 /// Deletes all but the newest `keep` checkpoints.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep);
 
+/// Makes the run directory one that ends at `step`: deletes checkpoints of later steps, which belong to a course that is
+/// being left, and what a killed process left behind unfinished. The number of complete checkpoints deleted.
+std::int64_t discard_checkpoints_after(const std::filesystem::path& run, std::int64_t step);
+
 }  // namespace matrix::train

@@ -18,6 +18,8 @@ public:
     MetricsFile& operator=(const MetricsFile&) = delete;
 
     void append(const nlohmann::json& record);
+    /// Waits until the lines are on the disk; a checkpoint must not outlive the lines before it.
+    void sync();
 
 private:
     std::filesystem::path path_;
