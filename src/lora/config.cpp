@@ -47,6 +47,11 @@ std::vector<std::string> check(const LoraConfig& config, std::int64_t num_blocks
             faults.push_back("lora.targets: \"" + target + "\" is named twice");
         }
     }
+    if (config.input_projection == "frozen" && (config.blocks.empty() || config.targets.empty())) {
+        faults.emplace_back(
+            "lora.blocks: nothing of the model would train; name blocks and targets, or set "
+            "lora.input_projection to \"full\" or \"lora\"");
+    }
     if (id_map && config.input_projection == "frozen") {
         faults.emplace_back(
             "lora.input_projection: \"frozen\" cannot learn the ID map's channels; use \"full\" or "

@@ -32,6 +32,10 @@ TEST(LoraConfig, FindsWhatNoSingleFieldShows) {
     config.blocks = {1};
     config.targets = {"to_q"};
     EXPECT_THAT(check(config, 42, false), IsEmpty());
+    config.blocks = {};
+    EXPECT_THAT(check(config, 42, false), ElementsAre(HasSubstr("lora.blocks: nothing")));
+    config.input_projection = "full";
+    EXPECT_THAT(check(config, 42, false), IsEmpty());
 }
 
 }  // namespace
