@@ -91,6 +91,9 @@ double roc_auc(const at::Tensor& values, const at::Tensor& positive) {
     const at::Tensor p = positive.to(at::kCPU, at::kBool).contiguous();
     const double* value = v.const_data_ptr<double>();
     const bool* is_positive = p.const_data_ptr<bool>();
+    if (at::isnan(v).any().item<bool>()) {
+        return kUndefined;  // has no place in an order: the loops below would not end
+    }
     std::vector<std::int64_t> order(static_cast<std::size_t>(v.numel()));
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(),

@@ -42,6 +42,7 @@ TEST(RocAuc, KnownValues) {
     EXPECT_DOUBLE_EQ(roc_auc(at::tensor({7.0, 7.0, 7.0, 7.0}), positive), 0.5);
     EXPECT_TRUE(std::isnan(roc_auc(at::tensor({1.0, 2.0}), at::ones({2}, at::kBool))));
     EXPECT_TRUE(std::isnan(roc_auc(at::tensor({1.0, 2.0}), at::zeros({2}, at::kBool))));
+    EXPECT_TRUE(std::isnan(roc_auc(at::tensor({1.0, std::nan(""), 3.0, 4.0}), positive)));
 }
 
 TEST(CellMasks, CoverageCountsPixelsAndFrames) {

@@ -80,7 +80,7 @@ private:
 };
 
 /// Exact area under the ROC curve of `values` (1-D), ties counted half; NaN unless both classes
-/// occur.
+/// occur, and where a value is NaN.
 [[nodiscard]] double roc_auc(const at::Tensor& values, const at::Tensor& positive);
 
 /// Share of a cell's pixels and frames that are foreground: [T, 16 gh, 16 gw] -> [F, gh, gw]
