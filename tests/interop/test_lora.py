@@ -111,7 +111,7 @@ class Trained:
 
 def export(checkpoint: Path, out: Path, *flags: str) -> subprocess.CompletedProcess:
     command = [MATRIX, "export", "--checkpoint", checkpoint, "--format", "diffusers", "--out", out, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def exported(trained: Trained, out: Path) -> dict:
@@ -258,9 +258,9 @@ def test_refusals_leave_nothing_behind(tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     expect_refused(export(trained.directory, out), 1, "adapter.safetensors")
     command = [MATRIX, "export", "--checkpoint", trained.directory, "--out", out]
-    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=60), 2, "--format")
+    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=300), 2, "--format")
     command[-3:] = [trained.directory, "--format", "peft", "--out", out]
-    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=60), 2, "--format", "peft")
+    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=300), 2, "--format", "peft")
     assert [path.name for path in tmp_path.iterdir()] == ["step"]
 
 
