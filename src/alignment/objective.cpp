@@ -50,7 +50,9 @@ public:
     Evaluation evaluate(const std::map<std::int64_t, at::Tensor>& tap_outputs,
                         const Supervision& supervision, const nn::TokenLayout& layout, double scale,
                         bool with_gradients) override {
-        check_supervision(supervision, layout);
+        if (config_.sga || config_.spa) {
+            check_supervision(supervision, layout);
+        }
         const BatchPresence presence = find_presence(supervision);
         const std::int64_t interactions = supervision.token_mask.size(1);
         Evaluation result;

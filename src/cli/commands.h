@@ -6,8 +6,8 @@ namespace CLI {
 class App;
 }
 
-// One function per subcommand: it declares flags on a new subcommand of `app` and, when that subcommand is chosen,
-// sets `action` to the work. Parsing thus ends before anything runs.
+// One function per subcommand: it declares flags on a new subcommand of `app` and, when that
+// subcommand is chosen, sets `action` to the work. Parsing thus ends before anything runs.
 
 namespace matrix::cli {
 

@@ -33,10 +33,12 @@ void init_main(const InitFlags& flags) {
         write_configs(files, temporary);
         write_file_atomically(temporary / "run.json", run.dump(2) + "\n");
         if (!flags.config_only) {
-            write_random_weights(temporary, flags.seed, flags.preset == "tiny" ? at::kFloat : at::kBFloat16);
+            write_random_weights(temporary, flags.seed,
+                                 flags.preset == "tiny" ? at::kFloat : at::kBFloat16);
         }
     });
-    log::info("model written to " + out.string() + (flags.config_only ? " (configuration only)" : "") +
+    log::info("model written to " + out.string() +
+              (flags.config_only ? " (configuration only)" : "") +
               "; a run that fits it: " + (out / "run.json").string());
 }
 
@@ -44,11 +46,14 @@ void init_main(const InitFlags& flags) {
 
 void add_init_command(CLI::App& app, Action& action) {
     auto flags = std::make_shared<InitFlags>();
-    CLI::App* command = app.add_subcommand("init", "Make a model directory with random weights and a run that fits it");
+    CLI::App* command = app.add_subcommand(
+        "init", "Make a model directory with random weights and a run that fits it");
     command->add_option("--preset", flags->preset, "tiny, or 5b-i2v")->required();
     command->add_option("--out", flags->out, "Directory to create")->required();
-    command->add_option("--seed", flags->seed, "Equal seeds make equal weights")->capture_default_str();
-    command->add_flag("--config-only", flags->config_only, "Write the configuration files, no weights");
+    command->add_option("--seed", flags->seed, "Equal seeds make equal weights")
+        ->capture_default_str();
+    command->add_flag("--config-only", flags->config_only,
+                      "Write the configuration files, no weights");
     command->footer("Example:\n  matrix init --preset tiny --out models/tiny");
     add_verbosity_flags(*command);
     command->callback([flags, &action] { action = [flags] { init_main(*flags); }; });

@@ -1,5 +1,5 @@
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
 
 #include <csignal>
 #include <iostream>
@@ -52,7 +52,9 @@ int run(const matrix::cli::Action& action) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"Fine-tunes CogVideoX image-to-video models with MATRIX: LoRA, and attention aligned with instance masks."};
+    CLI::App app{
+        "Fine-tunes CogVideoX image-to-video models with MATRIX: LoRA, and attention aligned with "
+        "instance masks."};
     app.name("matrix");
     app.set_version_flag("--version", std::string(MATRIX_VERSION));
     app.require_subcommand(1);
@@ -79,7 +81,8 @@ int main(int argc, char** argv) {
         return 2;
     }
     std::signal(SIGPIPE, SIG_IGN);
-    // A file-size limit must arrive as a failed write, which the writers report, and not as the end of the process.
+    // A file-size limit must arrive as a failed write, which the writers report, and not as the end
+    // of the process.
     std::signal(SIGXFSZ, SIG_IGN);
     return run(action);
 }

@@ -16,12 +16,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kFloatBytes = 4;
-constexpr std::int64_t kAdamCopies = 4;             ///< value, gradient, two moments
+constexpr std::int64_t kAdamCopies = 4;              ///< value, gradient, two moments
 constexpr std::int64_t kContextBytes = 512ll << 20;  ///< device context and kernels' workspaces
-constexpr std::int64_t kFeedForwardRows = 4096;      ///< rows of a feed-forward chunk (kernels/feed_forward.cpp)
-constexpr std::int64_t kHeadBuffers = 6;             ///< full-resolution float32 buffers of one entity's loss and backward
+constexpr std::int64_t kFeedForwardRows =
+    4096;  ///< rows of a feed-forward chunk (kernels/feed_forward.cpp)
+constexpr std::int64_t kHeadBuffers =
+    6;  ///< full-resolution float32 buffers of one entity's loss and backward
 
-double gib(std::int64_t bytes) { return static_cast<double>(bytes) / (1ll << 30); }
+double gib(std::int64_t bytes) {
+    return static_cast<double>(bytes) / (1ll << 30);
+}
 
 std::string format(const char* pattern, auto... values) {
     char text[256];
@@ -43,7 +47,8 @@ Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model) {
     s.batch = config.train.batch_size;
     s.frames = (config.data.frames - 1) / model.temporal_compression_ratio + 1;
     const std::int64_t temporal = model.patch_size_t.value_or(1);
-    s.tokens = (s.frames + temporal - 1) / temporal * (config.data.height / 16) * (config.data.width / 16);
+    s.tokens =
+        (s.frames + temporal - 1) / temporal * (config.data.height / 16) * (config.data.width / 16);
     s.text_rows = model.max_text_seq_length;
     s.width = model.width();
     s.heads = model.num_attention_heads;
@@ -51,8 +56,10 @@ Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model) {
     return s;
 }
 
-std::int64_t lora_elements(const RunConfig& config, const models::CogVideoXConfig& model, std::int64_t projection_in) {
-    const auto linears = static_cast<std::int64_t>(config.lora.blocks.size() * config.lora.targets.size());
+std::int64_t lora_elements(const RunConfig& config, const models::CogVideoXConfig& model,
+                           std::int64_t projection_in) {
+    const auto linears =
+        static_cast<std::int64_t>(config.lora.blocks.size() * config.lora.targets.size());
     std::int64_t elements = linears * config.lora.rank * 2 * model.width();
     if (config.lora.input_projection == "lora") {
         elements += config.lora.rank * (projection_in + model.width());
@@ -62,7 +69,8 @@ std::int64_t lora_elements(const RunConfig& config, const models::CogVideoXConfi
 
 std::int64_t head_elements(const RunConfig& config) {
     std::int64_t elements = 0;
-    for (const auto& [name, tensor] : alignment::make_matrix_objective(config.alignment, 0, at::kCPU)->parameters()) {
+    for (const auto& [name, tensor] :
+         alignment::make_matrix_objective(config.alignment, 0, at::kCPU)->parameters()) {
         elements += tensor.numel();
     }
     return elements;
@@ -76,24 +84,31 @@ std::int64_t blocks_with_backward(const RunConfig& config, const models::CogVide
     if (config.lora.blocks.empty()) {
         return 0;
     }
-    return model.num_layers - *std::min_element(config.lora.blocks.begin(), config.lora.blocks.end());
+    return model.num_layers -
+           *std::min_element(config.lora.blocks.begin(), config.lora.blocks.end());
 }
 
-void add_activations(MemoryPlan& plan, const RunConfig& config, const models::CogVideoXConfig& model, const Sizes& s) {
+void add_activations(MemoryPlan& plan, const RunConfig& config,
+                     const models::CogVideoXConfig& model, const Sizes& s) {
     const std::int64_t blocks = blocks_with_backward(config, model);
     const auto adapted = static_cast<std::int64_t>(config.lora.blocks.size());
-    // What one block holds while it is differentiated: its input, raw and rotated q and k, v, attention output, the row
-    // after attention, and the feed-forward's inner buffer, four times as wide; the modulated input too where a delta reads it.
+    // What one block holds while it is differentiated: its input, raw and rotated q and k, v,
+    // attention output, the row after attention, and the feed-forward's inner buffer, four times as
+    // wide; the modulated input too where a delta reads it.
     const std::int64_t whole = 8 * s.unit() + s.log_sum_exp() + 4 * s.unit();
     if (config.memory.checkpointing) {
-        plan.items.push_back({"activations", format("%lld blocks keep input, attention output, log-sum-exp",
-                                                    static_cast<long long>(blocks)),
+        plan.items.push_back({"activations",
+                              format("%lld blocks keep input, attention output, log-sum-exp",
+                                     static_cast<long long>(blocks)),
                               blocks * (2 * s.unit() + s.log_sum_exp())});
-        const std::int64_t chunk = std::min(s.rows(), kFeedForwardRows) * 4 * s.width * s.dtype_bytes;
-        plan.items.push_back({"recomputation", "one block at a time, its feed-forward in chunks of rows",
+        const std::int64_t chunk =
+            std::min(s.rows(), kFeedForwardRows) * 4 * s.width * s.dtype_bytes;
+        plan.items.push_back({"recomputation",
+                              "one block at a time, its feed-forward in chunks of rows",
                               9 * s.unit() + 3 * chunk});
     } else {
-        plan.items.push_back({"activations", format("%lld blocks keep everything", static_cast<long long>(blocks)),
+        plan.items.push_back({"activations",
+                              format("%lld blocks keep everything", static_cast<long long>(blocks)),
                               blocks * whole + adapted * s.unit()});
         plan.items.push_back({"backward", "gradients of one block", 8 * s.unit()});
     }
@@ -104,7 +119,8 @@ void add_alignment(MemoryPlan& plan, const RunConfig& config) {
         return;
     }
     const std::int64_t voxels = config.data.frames * config.data.height * config.data.width;
-    plan.items.push_back({"alignment", "mask heads and losses, one entity at a time", voxels * kFloatBytes * kHeadBuffers});
+    plan.items.push_back({"alignment", "mask heads and losses, one entity at a time",
+                          voxels * kFloatBytes * kHeadBuffers});
 }
 
 std::int64_t count_elements(const auto& construct) {
@@ -116,13 +132,17 @@ std::int64_t count_elements(const auto& construct) {
 void add_encoder_note(MemoryPlan& plan, const RunConfig& config, std::int64_t dtype_bytes) {
     const fs::path model = config.model.path;
     const std::int64_t text = count_elements([&](auto& weights) {
-        const models::T5Encoder encoder(models::T5Config::from_file(model / "text_encoder" / "config.json"), weights);
+        const models::T5Encoder encoder(
+            models::T5Config::from_file(model / "text_encoder" / "config.json"), weights);
     });
     const std::int64_t vae = count_elements([&](auto& weights) {
-        models::take_vae_weights(models::VaeConfig::from_file(model / "vae" / "config.json"), weights);
+        models::take_vae_weights(models::VaeConfig::from_file(model / "vae" / "config.json"),
+                                 weights);
     });
-    plan.notes.push_back(format("prepare, before training and one after the other: text encoder %.2f GiB, VAE %.2f GiB of weights",
-                                gib(text * dtype_bytes), gib(vae * dtype_bytes)));
+    plan.notes.push_back(
+        format("prepare, before training and one after the other: text encoder %.2f GiB, VAE %.2f "
+               "GiB of weights",
+               gib(text * dtype_bytes), gib(vae * dtype_bytes)));
 }
 
 }  // namespace
@@ -135,7 +155,8 @@ std::int64_t MemoryPlan::total_bytes() const {
 std::string MemoryPlan::text() const {
     std::string out = "memory of a training step, counted\n";
     for (const Item& item : items) {
-        out += format("  %-16s %8.2f GiB  %s\n", item.name.c_str(), gib(item.bytes), item.what.c_str());
+        out += format("  %-16s %8.2f GiB  %s\n", item.name.c_str(), gib(item.bytes),
+                      item.what.c_str());
     }
     out += format("  %-16s %8.2f GiB\n", "total", gib(total_bytes()));
     for (const std::string& note : notes) {
@@ -145,34 +166,42 @@ std::string MemoryPlan::text() const {
 }
 
 MemoryPlan memory_plan(const RunConfig& config) {
-    const auto model = models::CogVideoXConfig::from_file(fs::path(config.model.path) / "transformer" / "config.json");
+    const auto model = models::CogVideoXConfig::from_file(fs::path(config.model.path) /
+                                                          "transformer" / "config.json");
     const Sizes s = sizes_of(config, model);
     const std::int64_t channels = config.data.id_map ? 3 * model.out_channels : model.in_channels;
-    const std::int64_t projection_in = channels * model.patch_size * model.patch_size * model.patch_size_t.value_or(1);
-    const std::int64_t base = count_elements([&](auto& weights) { const models::CogVideoXTransformer t(model, weights); });
+    const std::int64_t projection_in =
+        channels * model.patch_size * model.patch_size * model.patch_size_t.value_or(1);
+    const std::int64_t base = count_elements(
+        [&](auto& weights) { const models::CogVideoXTransformer t(model, weights); });
 
     MemoryPlan plan;
-    plan.items.push_back({"weights", format("%.3f billion frozen parameters, %s", static_cast<double>(base) / 1e9,
-                                            config.model.dtype.c_str()),
+    plan.items.push_back({"weights",
+                          format("%.3f billion frozen parameters, %s",
+                                 static_cast<double>(base) / 1e9, config.model.dtype.c_str()),
                           base * s.dtype_bytes});
     const std::int64_t lora = lora_elements(config, model, projection_in);
     const std::int64_t projection =
         config.lora.input_projection == "full" ? (projection_in + 1) * model.width() : 0;
     const std::int64_t heads = head_elements(config);
-    plan.items.push_back({"trained", format("%.2f million in LoRA, %.2f in the input projection, %.2f in the heads, float32",
-                                            static_cast<double>(lora) / 1e6, static_cast<double>(projection) / 1e6,
-                                            static_cast<double>(heads) / 1e6),
-                          (lora + projection + heads) * kFloatBytes});
+    plan.items.push_back(
+        {"trained",
+         format("%.2f million in LoRA, %.2f in the input projection, %.2f in the heads, float32",
+                static_cast<double>(lora) / 1e6, static_cast<double>(projection) / 1e6,
+                static_cast<double>(heads) / 1e6),
+         (lora + projection + heads) * kFloatBytes});
     plan.items.push_back({"optimizer", "gradients and AdamW's two moments, float32",
                           (lora + projection + heads) * kFloatBytes * (kAdamCopies - 1)});
     add_activations(plan, config, model, s);
     add_alignment(plan, config);
     const std::int64_t before_headroom = plan.total_bytes();
-    plan.items.push_back({"headroom", "device context, workspaces, 4 % for the allocator's rounding",
+    plan.items.push_back({"headroom",
+                          "device context, workspaces, 4 % for the allocator's rounding",
                           kContextBytes + before_headroom / 25});
     plan.notes.push_back(format("sequence: %lld text + %lld video rows of width %lld, batch %lld",
-                                static_cast<long long>(s.text_rows), static_cast<long long>(s.tokens),
-                                static_cast<long long>(s.width), static_cast<long long>(s.batch)));
+                                static_cast<long long>(s.text_rows),
+                                static_cast<long long>(s.tokens), static_cast<long long>(s.width),
+                                static_cast<long long>(s.batch)));
     add_encoder_note(plan, config, s.dtype_bytes);
     return plan;
 }

@@ -23,8 +23,9 @@ struct MemoryPlan {
     [[nodiscard]] std::string text() const;
 };
 
-/// Counts parameters through the model's own constructor, and activations by the policy of `memory.checkpointing`: per
-/// block that a gradient passes, the tensors it keeps. Reads the model's config.json files, no weights.
+/// Counts parameters through the model's own constructor, and activations by the policy of
+/// `memory.checkpointing`: per block that a gradient passes, the tensors it keeps. Reads the
+/// model's config.json files, no weights.
 [[nodiscard]] MemoryPlan memory_plan(const RunConfig& config);
 
 }  // namespace matrix::cli

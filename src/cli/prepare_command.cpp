@@ -48,7 +48,8 @@ void prepare_main(const PrepareFlags& flags) {
         }
         const std::vector<std::string> found = prepare::verify(options_for(config, data));
         faults.insert(faults.end(), found.begin(), found.end());
-        log::info(*data.cache + ": " + (found.empty() ? "valid" : std::to_string(found.size()) + " faults"));
+        log::info(*data.cache + ": " +
+                  (found.empty() ? "valid" : std::to_string(found.size()) + " faults"));
     }
     if (!faults.empty()) {
         throw RunError(std::move(faults));
@@ -59,12 +60,14 @@ void prepare_main(const PrepareFlags& flags) {
 
 void add_prepare_command(CLI::App& app, Action& action) {
     auto flags = std::make_shared<PrepareFlags>();
-    CLI::App* command = app.add_subcommand("prepare", "Encode a data set into the cache that train reads");
+    CLI::App* command =
+        app.add_subcommand("prepare", "Encode a data set into the cache that train reads");
     command->add_option("--config", flags->config, "The run, one JSON file")->required();
     command->add_option("--set", flags->assignments, "Set one field: path=value (repeatable)")
         ->take_all()
         ->allow_extra_args(false);
-    command->add_flag("--verify", flags->verify, "Read sources and cache again and compare, changing nothing");
+    command->add_flag("--verify", flags->verify,
+                      "Read sources and cache again and compare, changing nothing");
     command->footer("Example:\n  matrix prepare --config run.json");
     add_verbosity_flags(*command);
     command->callback([flags, &action] { action = [flags] { prepare_main(*flags); }; });

@@ -12,9 +12,12 @@ namespace {
 FieldTable fields(ModelSection& c) {
     FieldTable table;
     table.add("path", c.path, "Hugging Face directory of a CogVideoX model.");
-    table.add("dtype", c.dtype, "Dtype of the frozen weights and the activations; what trains is float32.")
+    table
+        .add("dtype", c.dtype,
+             "Dtype of the frozen weights and the activations; what trains is float32.")
         .one_of({"float32", "bfloat16"});
-    table.add("device", c.device, "\"auto\" takes a GPU where there is one.").one_of({"auto", "cpu", "cuda"});
+    table.add("device", c.device, "\"auto\" takes a GPU where there is one.")
+        .one_of({"auto", "cpu", "cuda"});
     return table;
 }
 
@@ -22,10 +25,12 @@ FieldTable fields(ModelSection& c) {
 std::vector<std::string> unsupported(const RunConfig& c) {
     std::vector<std::string> faults;
     if (c.memory.activation_budget_gib) {
-        faults.emplace_back("memory.activation_budget_gib: a budget is not supported yet; use null");
+        faults.emplace_back(
+            "memory.activation_budget_gib: a budget is not supported yet; use null");
     }
     if (c.memory.device_budget_gib) {
-        faults.emplace_back("memory.device_budget_gib: a budget is not supported yet; use \"auto\"");
+        faults.emplace_back(
+            "memory.device_budget_gib: a budget is not supported yet; use \"auto\"");
     }
     if (c.parallel.shard_base) {
         faults.emplace_back("parallel.shard_base: several ranks are not supported yet; use false");
@@ -37,7 +42,8 @@ std::vector<std::string> unsupported(const RunConfig& c) {
 }
 
 void append(std::vector<std::string>& faults, std::vector<std::string> more) {
-    faults.insert(faults.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+    faults.insert(faults.end(), std::make_move_iterator(more.begin()),
+                  std::make_move_iterator(more.end()));
 }
 
 }  // namespace
@@ -47,19 +53,23 @@ FieldTable fields(RunConfig& c) {
     table.add_section("model", fields(c.model), "The frozen base.");
     table.add_section("data", data_cache::fields(c.data), "Clips and how they become samples.");
     table.add_section("lora", lora::fields(c.lora), "What trains in the backbone.");
-    table.add_section("alignment", alignment::fields(c.alignment), "The two MATRIX losses and their heads.");
+    table.add_section("alignment", alignment::fields(c.alignment),
+                      "The two MATRIX losses and their heads.");
     table.add_section("optimizer", train::fields(c.optimizer), "AdamW.");
     table.add_section("schedule", train::fields(c.schedule), "The learning rate over the run.");
     table.add_section("train", train::fields(c.train), "Length and batch of the run.");
-    table.add_section("memory", train::fields(c.memory), "What is kept for backward, and where the base lives.");
+    table.add_section("memory", train::fields(c.memory),
+                      "What is kept for backward, and where the base lives.");
     table.add_section("parallel", train::fields(c.parallel), "Several processes.");
     table.add_section("checkpoint", train::fields(c.checkpoint), "When state is saved.");
-    table.add_section("validation", train::fields(c.validation), "Held-out loss and attention scores.");
+    table.add_section("validation", train::fields(c.validation),
+                      "Held-out loss and attention scores.");
     table.add("output", c.output, "Run directory.");
     return table;
 }
 
-RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments,
+RunConfig read_run_config(const std::filesystem::path& path,
+                          const std::vector<std::string>& assignments,
                           std::vector<std::string>& faults) {
     RunConfig config;
     const FieldTable table = fields(config);
@@ -80,7 +90,8 @@ RunConfig read_run_config(const std::filesystem::path& path, const std::vector<s
     return config;
 }
 
-RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments) {
+RunConfig read_run_config(const std::filesystem::path& path,
+                          const std::vector<std::string>& assignments) {
     std::vector<std::string> faults;
     RunConfig config = read_run_config(path, assignments, faults);
     if (!faults.empty()) {
@@ -89,12 +100,15 @@ RunConfig read_run_config(const std::filesystem::path& path, const std::vector<s
     return config;
 }
 
-std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks, bool temporal_patches) {
+std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
+                                             bool temporal_patches) {
     std::vector<std::string> faults = lora::check(config.lora, num_blocks, config.data.id_map);
     append(faults, alignment::check(config.alignment, num_blocks));
     if (temporal_patches && (config.alignment.sga || config.alignment.spa)) {
-        faults.emplace_back("alignment: models with temporal patches (patch_size_t) have no alignment; set alignment.sga "
-                            "and alignment.spa to null");
+        faults.emplace_back(
+            "alignment: models with temporal patches (patch_size_t) have no alignment; set "
+            "alignment.sga "
+            "and alignment.spa to null");
     }
     return faults;
 }

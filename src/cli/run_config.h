@@ -39,16 +39,20 @@ struct RunConfig {
 
 [[nodiscard]] FieldTable fields(RunConfig& config);
 
-/// Reads a run file and applies `--set path=value` assignments, in order. UsageError with every fault of the file, the
-/// assignments and the combinations that need no model, all at once. A "$schema" at the top is for editors.
-[[nodiscard]] RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments);
+/// Reads a run file and applies `--set path=value` assignments, in order. UsageError with every
+/// fault of the file, the assignments and the combinations that need no model, all at once. A
+/// "$schema" at the top is for editors.
+[[nodiscard]] RunConfig read_run_config(const std::filesystem::path& path,
+                                        const std::vector<std::string>& assignments);
 
 /// The same with the faults appended to `faults`; what is at fault keeps its default.
-[[nodiscard]] RunConfig read_run_config(const std::filesystem::path& path, const std::vector<std::string>& assignments,
+[[nodiscard]] RunConfig read_run_config(const std::filesystem::path& path,
+                                        const std::vector<std::string>& assignments,
                                         std::vector<std::string>& faults);
 
 /// Faults that show against the model: blocks it has not. One line each.
-[[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
+[[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config,
+                                                           std::int64_t num_blocks,
                                                            bool temporal_patches);
 
 }  // namespace matrix::cli

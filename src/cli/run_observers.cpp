@@ -14,7 +14,8 @@ namespace {
 /// Adds `validation` to the records of every n-th step.
 class ValidationObserver final : public train::StepObserver {
 public:
-    ValidationObserver(const RunConfig& config, const train::RunParts& parts, const data_cache::SampleSource* held_out)
+    ValidationObserver(const RunConfig& config, const train::RunParts& parts,
+                       const data_cache::SampleSource* held_out)
         : config_(config), parts_(parts), held_out_(held_out) {}
 
     void at_start(std::int64_t) override {}
@@ -33,7 +34,8 @@ public:
 
 private:
     [[nodiscard]] nlohmann::json scores(const data_cache::SampleSource& samples) const {
-        return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples, parts_.rules);
+        return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples,
+                               parts_.rules);
     }
 
     const RunConfig& config_;

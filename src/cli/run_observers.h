@@ -9,11 +9,13 @@
 
 namespace matrix::cli {
 
-/// What watches a run: validation, TensorBoard's file, and where this program has image files, pictures and curves.
+/// What watches a run: validation, TensorBoard's file, and where this program has image files,
+/// pictures and curves.
 class RunObservers {
 public:
     /// Everything given must outlive the observers; `held_out` may be null.
-    RunObservers(const RunConfig& config, const train::RunParts& parts, const data_cache::SampleSource* held_out);
+    RunObservers(const RunConfig& config, const train::RunParts& parts,
+                 const data_cache::SampleSource* held_out);
     ~RunObservers();
 
     [[nodiscard]] std::vector<train::StepObserver*> list() const;

@@ -18,7 +18,8 @@ at::Device choose_device(const std::string& name) {
     return gpu && name != "cpu" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
 }
 
-std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config, const data_cache::DataConfig& data,
+std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config,
+                                                       const data_cache::DataConfig& data,
                                                        at::ScalarType dtype, at::Device device) {
     const bool nearest = config.alignment.spa && config.alignment.spa->query == "nearest";
 #ifdef MATRIX_WITH_ENCODERS
@@ -33,7 +34,8 @@ std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config, 
     (void)dtype;
     (void)device;
     if (!data.cache) {
-        throw UsageError("data.cache: null needs the video decoders, which this program was built without");
+        throw UsageError(
+            "data.cache: null needs the video decoders, which this program was built without");
     }
     return data_cache::open_cache(data, config.model.path, config.model.dtype, nearest);
 #endif
@@ -48,8 +50,8 @@ data_cache::DataConfig held_out_data(const RunConfig& config) {
     return data;
 }
 
-std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config, at::ScalarType dtype,
-                                                        at::Device device) {
+std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config,
+                                                        at::ScalarType dtype, at::Device device) {
     if (!config.validation.data || config.validation.every_steps == 0) {
         return nullptr;
     }

@@ -13,14 +13,15 @@ namespace matrix::cli {
 /// "auto" is the first GPU where there is one. RunError if a GPU is asked for and there is none.
 [[nodiscard]] at::Device choose_device(const std::string& name);
 
-/// The clips of a data block: a prepared cache (brought up to date first where this program has decoders), or encoders on the
-/// fly where `data.cache` is null.
-[[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config,
-                                                                     const data_cache::DataConfig& data,
-                                                                     at::ScalarType dtype, at::Device device);
+/// The clips of a data block: a prepared cache (brought up to date first where this program has
+/// decoders), or encoders on the fly where `data.cache` is null.
+[[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_samples(
+    const RunConfig& config, const data_cache::DataConfig& data, at::ScalarType dtype,
+    at::Device device);
 
 /// The held-out clips of `validation.data`, cached beside the training cache, or null.
-[[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config, at::ScalarType dtype,
+[[nodiscard]] std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config,
+                                                                      at::ScalarType dtype,
                                                                       at::Device device);
 
 /// The data block of the held-out clips.

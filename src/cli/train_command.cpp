@@ -34,7 +34,8 @@ bool holds_run(const fs::path& output) {
     return fs::exists(output / "metrics.jsonl") || train::last_checkpoint(output).has_value();
 }
 
-/// The checkpoint to go on from, if any; a run directory that already holds a run is not started over in silence.
+/// The checkpoint to go on from, if any; a run directory that already holds a run is not started
+/// over in silence.
 std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs::path& output) {
     if (resume == "auto") {
         return train::last_checkpoint(output);
@@ -44,21 +45,25 @@ std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs
             throw RunError(resume + ": no complete checkpoint (state.json is missing)");
         }
         const fs::path of_output = fs::weakly_canonical(output / "checkpoints");
-        if (holds_run(output) && fs::weakly_canonical(fs::path(resume) / ".").parent_path() != of_output) {
-            throw UsageError("output: " + output.string() + " already holds another run than that of " + resume +
+        if (holds_run(output) &&
+            fs::weakly_canonical(fs::path(resume) / ".").parent_path() != of_output) {
+            throw UsageError("output: " + output.string() +
+                             " already holds another run than that of " + resume +
                              "; choose another directory");
         }
         return fs::path(resume);
     }
     if (holds_run(output)) {
-        throw UsageError("output: " + output.string() +
-                         " already holds a run; go on with --resume auto, or choose another directory");
+        throw UsageError(
+            "output: " + output.string() +
+            " already holds a run; go on with --resume auto, or choose another directory");
     }
     return std::nullopt;
 }
 
 train::BatchRules batch_rules(const RunConfig& config, const models::VaeConfig& vae,
-                              const models::CogVideoXConfig& transformer, const diffusion::NoiseSchedule& schedule) {
+                              const models::CogVideoXConfig& transformer,
+                              const diffusion::NoiseSchedule& schedule) {
     train::BatchRules rules;
     rules.seed = static_cast<std::uint64_t>(config.train.seed);
     rules.scaling_factor = vae.scaling_factor;
@@ -77,9 +82,11 @@ std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXCon
     const std::int64_t with_image = 2 * transformer.out_channels;
     const std::int64_t wanted = config.data.id_map ? 3 * transformer.out_channels : with_image;
     if (transformer.in_channels != with_image && transformer.in_channels != wanted) {
-        throw UsageError("model.path: a transformer with " + std::to_string(transformer.in_channels) +
-                         " input channels does not fit data.id_map = " + (config.data.id_map ? "true" : "false") +
-                         " (image-to-video models have " + std::to_string(with_image) + ")");
+        throw UsageError("model.path: a transformer with " +
+                         std::to_string(transformer.in_channels) +
+                         " input channels does not fit data.id_map = " +
+                         (config.data.id_map ? "true" : "false") + " (image-to-video models have " +
+                         std::to_string(with_image) + ")");
     }
     return wanted;
 }
@@ -90,7 +97,8 @@ void run_training(const RunConfig& config, const std::string& resume) {
     const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
     const at::Device device = choose_device(config.model.device);
 
-    const auto transformer_config = models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
+    const auto transformer_config =
+        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
     const auto vae_config = models::VaeConfig::from_file(model / "vae" / "config.json");
     const diffusion::NoiseSchedule schedule(
         diffusion::SchedulerConfig::from_file(model / "scheduler" / "scheduler_config.json"));
@@ -100,19 +108,27 @@ void run_training(const RunConfig& config, const std::string& resume) {
     fs::create_directories(output, fault);
     log::open_file(output / "log.txt");
 
+    for (const std::string& warning : alignment::warnings(config.alignment)) {
+        log::warning(warning);
+    }
     const auto samples = open_samples(config, config.data, dtype, device);
     const auto held_out = open_held_out(config, dtype, device);
 
     const auto backbone = models::load_cogvideox(model, dtype, device);
     backbone->widen_input(channels);
     lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
-    const auto objective =
-        alignment::make_matrix_objective(config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
+    const auto objective = alignment::make_matrix_objective(
+        config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
 
-    train::RunParts parts{*backbone, schedule, *objective, *samples,
-                          batch_rules(config, vae_config, transformer_config, schedule), {}, {}};
-    parts.adapter_info = {config.lora.rank, config.lora.alpha,  config.lora.rslora,
-                          config.model.path, channels, config.data.id_map};
+    train::RunParts parts{*backbone,
+                          schedule,
+                          *objective,
+                          *samples,
+                          batch_rules(config, vae_config, transformer_config, schedule),
+                          {},
+                          {}};
+    parts.adapter_info = {config.lora.rank,  config.lora.alpha, config.lora.rslora,
+                          config.model.path, channels,          config.data.id_map};
     const RunObservers observers(config, parts, held_out.get());
     parts.observers = observers.list();
 
@@ -133,8 +149,8 @@ void run_training(const RunConfig& config, const std::string& resume) {
 
 void train_main(const TrainFlags& flags) {
     const RunConfig config = read_run_config(flags.config, flags.assignments);
-    const auto transformer =
-        models::CogVideoXConfig::from_file(fs::path(config.model.path) / "transformer" / "config.json");
+    const auto transformer = models::CogVideoXConfig::from_file(fs::path(config.model.path) /
+                                                                "transformer" / "config.json");
     std::vector<std::string> faults =
         check_against_model(config, transformer.num_layers, transformer.patch_size_t.has_value());
     if (!faults.empty()) {
@@ -152,14 +168,18 @@ void train_main(const TrainFlags& flags) {
 
 void add_train_command(CLI::App& app, Action& action) {
     auto flags = std::make_shared<TrainFlags>();
-    CLI::App* command = app.add_subcommand("train", "Fine-tune a model: LoRA, with attention aligned to mask tracks");
+    CLI::App* command = app.add_subcommand(
+        "train", "Fine-tune a model: LoRA, with attention aligned to mask tracks");
     command->add_option("--config", flags->config, "The run, one JSON file")->required();
     command->add_option("--set", flags->assignments, "Set one field: path=value (repeatable)")
         ->take_all()
         ->allow_extra_args(false);
-    command->add_option("--resume", flags->resume, "Go on from a checkpoint directory, or from the run's last: auto");
-    command->add_flag("--dry-run", flags->dry_run, "Check everything and print the memory plan; loads no weights");
-    command->footer("Example:\n  matrix train --config configs/matrix-5b-i2v.json --set train.steps=2000");
+    command->add_option("--resume", flags->resume,
+                        "Go on from a checkpoint directory, or from the run's last: auto");
+    command->add_flag("--dry-run", flags->dry_run,
+                      "Check everything and print the memory plan; loads no weights");
+    command->footer(
+        "Example:\n  matrix train --config configs/matrix-5b-i2v.json --set train.steps=2000");
     add_verbosity_flags(*command);
     command->callback([flags, &action] { action = [flags] { train_main(*flags); }; });
 }

@@ -30,19 +30,23 @@ std::vector<double> cumulative_alphas(const SchedulerConfig& config) {
 
 }  // namespace
 
-NoiseSchedule::NoiseSchedule(const SchedulerConfig& config) : alphas_cumprod_(cumulative_alphas(config)) {}
+NoiseSchedule::NoiseSchedule(const SchedulerConfig& config)
+    : alphas_cumprod_(cumulative_alphas(config)) {}
 
 /// sqrt(a_t), or sqrt(1 - a_t), shaped [B, 1, ...] float32 on the device of `like`.
-at::Tensor NoiseSchedule::coefficients(const at::Tensor& timestep, const at::Tensor& like, bool of_noise) const {
+at::Tensor NoiseSchedule::coefficients(const at::Tensor& timestep, const at::Tensor& like,
+                                       bool of_noise) const {
     const at::Tensor on_cpu = timestep.to(at::kCPU).contiguous();
-    TORCH_CHECK(on_cpu.scalar_type() == at::kLong && on_cpu.numel() == like.size(0), "timestep wants [B] int64");
+    TORCH_CHECK(on_cpu.scalar_type() == at::kLong && on_cpu.numel() == like.size(0),
+                "timestep wants [B] int64");
     std::vector<int64_t> shape(static_cast<std::size_t>(like.dim()), 1);
     shape[0] = like.size(0);
     at::Tensor values = at::empty(shape, at::kDouble);
     for (int64_t i = 0; i < on_cpu.numel(); ++i) {
         const int64_t t = on_cpu.const_data_ptr<int64_t>()[i];
         if (t < 0 || t >= num_timesteps()) {
-            throw RunError("timestep: " + std::to_string(t) + " is outside 0.." + std::to_string(num_timesteps() - 1));
+            throw RunError("timestep: " + std::to_string(t) + " is outside 0.." +
+                           std::to_string(num_timesteps() - 1));
         }
         const double a = alphas_cumprod_[static_cast<std::size_t>(t)];
         values.data_ptr<double>()[i] = std::sqrt(of_noise ? 1 - a : a);
@@ -62,7 +66,8 @@ at::Tensor NoiseSchedule::velocity(const at::Tensor& latents, const at::Tensor& 
            coefficients(timestep, latents, true) * latents.to(at::kFloat);
 }
 
-at::Tensor NoiseSchedule::predict_x0(const at::Tensor& noisy, const at::Tensor& v, const at::Tensor& timestep) const {
+at::Tensor NoiseSchedule::predict_x0(const at::Tensor& noisy, const at::Tensor& v,
+                                     const at::Tensor& timestep) const {
     return coefficients(timestep, noisy, false) * noisy.to(at::kFloat) -
            coefficients(timestep, noisy, true) * v.to(at::kFloat);
 }

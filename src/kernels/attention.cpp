@@ -32,17 +32,17 @@ AttentionResult run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
         case Backend::kCudaEfficient: {
             auto [out, lse, philox_seed, philox_offset] =
                 at::_scaled_dot_product_efficient_attention(q, k, v, {}, true, 0.0, false, scale);
-            // The kernel pads its log-sum-exp to a multiple of 32 rows; its backward wants the padding back.
+            // The kernel pads its log-sum-exp to a multiple of 32 rows; its backward wants the
+            // padding back.
             return {out, lse.narrow(2, 0, q.size(2)), {lse, philox_seed, philox_offset}};
         }
     }
     TORCH_CHECK(false, "unreachable");
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> run_backward(const at::Tensor& grad, const at::Tensor& q,
-                                                            const at::Tensor& k, const at::Tensor& v,
-                                                            const AttentionResult& result,
-                                                            double scale) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> run_backward(
+    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const AttentionResult& result, double scale) {
     switch (backend_for(q)) {
         case Backend::kCpu:
             return at::_scaled_dot_product_flash_attention_for_cpu_backward(
@@ -53,8 +53,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> run_backward(const at::Tensor& gr
                 false, result.saved[0], result.saved[1], scale);
         case Backend::kCudaEfficient: {
             auto grads = at::_scaled_dot_product_efficient_attention_backward(
-                grad, q, k, v, {}, result.output, result.saved[0], result.saved[1], result.saved[2], 0.0,
-                {true, true, true, false}, false, scale);
+                grad, q, k, v, {}, result.output, result.saved[0], result.saved[1], result.saved[2],
+                0.0, {true, true, true, false}, false, scale);
             return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads)};
         }
     }
@@ -87,8 +87,8 @@ struct Attention : torch::autograd::Function<Attention> {
 AttentionResult attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           double scale, const std::optional<AttentionResult>& kept) {
     TORCH_CHECK(query.dim() == 4 && query.sizes() == key.sizes() && key.sizes() == value.sizes(),
-                "attention wants equal [B, heads, S, head_dim], got ", query.sizes(), ", ", key.sizes(),
-                ", ", value.sizes());
+                "attention wants equal [B, heads, S, head_dim], got ", query.sizes(), ", ",
+                key.sizes(), ", ", value.sizes());
     AttentionResult result;
     {
         const at::NoGradGuard no_grad;

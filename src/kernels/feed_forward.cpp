@@ -11,8 +11,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Rows of one chunk: long enough for a full-speed product, short enough that its [rows, 4 D] buffer is 96 MiB in bf16
-/// at D = 3072.
+/// Rows of one chunk: long enough for a full-speed product, short enough that its [rows, 4 D]
+/// buffer is 96 MiB in bf16 at D = 3072.
 constexpr int64_t kChunkRows = 4096;
 
 template <class Visit>
@@ -56,8 +56,8 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
             const at::Tensor hidden = kept.defined()
                                           ? kept.narrow(0, begin, count)
                                           : at::linear(rows.narrow(0, begin, count), w1, saved[3]);
-            const at::Tensor grad_hidden =
-                at::gelu_backward(at::matmul(grad.narrow(0, begin, count), saved[4]), hidden, "tanh");
+            const at::Tensor grad_hidden = at::gelu_backward(
+                at::matmul(grad.narrow(0, begin, count), saved[4]), hidden, "tanh");
             at::Tensor target = grad_rows.narrow(0, begin, count);
             at::mm_out(target, grad_hidden, w1);
         });

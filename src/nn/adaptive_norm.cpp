@@ -12,13 +12,15 @@ at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
 
 Modulated AdaptiveNorm::operator()(const at::Tensor& x, const at::Tensor& silu_embedding,
                                    std::int64_t text_rows) const {
-    const std::vector<at::Tensor> chunks = linear(silu_embedding).unsqueeze(1).chunk(6, 2);  // 6 x [B, 1, D]
-    return {kernels::layer_norm_modulate(x, norm.weight, norm.bias, norm.eps, text_rows, {chunks[3], chunks[0]},
-                                         {chunks[4], chunks[1]}),
+    const std::vector<at::Tensor> chunks =
+        linear(silu_embedding).unsqueeze(1).chunk(6, 2);  // 6 x [B, 1, D]
+    return {kernels::layer_norm_modulate(x, norm.weight, norm.bias, norm.eps, text_rows,
+                                         {chunks[3], chunks[0]}, {chunks[4], chunks[1]}),
             chunks[5], chunks[2]};
 }
 
-at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows, const Modulated& gates) {
+at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
+                     const Modulated& gates) {
     return kernels::gated_residual(x, y, text_rows, {gates.text_gate, gates.video_gate});
 }
 

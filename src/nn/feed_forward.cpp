@@ -4,9 +4,12 @@
 
 namespace matrix::nn {
 
-at::Tensor FeedForward::operator()(const at::Tensor& x, bool keep_hidden, const RecomputeMemo& memo) const {
+at::Tensor FeedForward::operator()(const at::Tensor& x, bool keep_hidden,
+                                   const RecomputeMemo& memo) const {
     using Mode = kernels::FeedForwardMode;
-    const Mode mode = keep_hidden ? Mode::kKeepHidden : memo.recomputing ? Mode::kGraphOnly : Mode::kRecompute;
+    const Mode mode = keep_hidden        ? Mode::kKeepHidden
+                      : memo.recomputing ? Mode::kGraphOnly
+                                         : Mode::kRecompute;
     return kernels::feed_forward(x, in.weight, in.bias, out.weight, out.bias, mode);
 }
 

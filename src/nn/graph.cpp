@@ -25,8 +25,9 @@ void check_leaves(const std::vector<at::Tensor>& roots, const std::vector<at::Te
             continue;
         }
         if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node)) {
-            TORCH_CHECK(known.count(leaf->variable.unsafeGetTensorImpl()) != 0, "a block reads a trainable tensor of shape ",
-                        leaf->variable.sizes(), " that is not in its list of parameters");
+            TORCH_CHECK(known.count(leaf->variable.unsafeGetTensorImpl()) != 0,
+                        "a block reads a trainable tensor of shape ", leaf->variable.sizes(),
+                        " that is not in its list of parameters");
         }
         for (const auto& edge : node->next_edges()) {
             open.push_back(edge.function.get());

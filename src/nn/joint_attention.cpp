@@ -17,7 +17,8 @@ JointAttention::Output JointAttention::operator()(const at::Tensor& x, const at:
     const std::int64_t batch = x.size(0), rows = x.size(1), head_dim = x.size(2) / heads;
     const auto split = [&](const at::Tensor& t) { return t.view({batch, rows, heads, head_dim}); };
     const auto norm_rotate = [&](const at::Tensor& t, const LayerNorm& norm) {
-        return kernels::norm_rotate(split(t), norm.weight, norm.bias, norm.eps, rotation, layout.text_tokens)
+        return kernels::norm_rotate(split(t), norm.weight, norm.bias, norm.eps, rotation,
+                                    layout.text_tokens)
             .transpose(1, 2);  // [B, H, S, d]
     };
     const at::Tensor q = norm_rotate(to_q(x), norm_q);
@@ -29,7 +30,8 @@ JointAttention::Output JointAttention::operator()(const at::Tensor& x, const at:
     if (!memo.recomputing) {
         memo.attention = result;
     }
-    const at::Tensor joined = result.output.transpose(1, 2).reshape({batch, rows, heads * head_dim});
+    const at::Tensor joined =
+        result.output.transpose(1, 2).reshape({batch, rows, heads * head_dim});
     return {to_out(joined), tap ? tap({q, k, result.log_sum_exp, layout}) : at::Tensor()};
 }
 

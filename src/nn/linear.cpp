@@ -13,8 +13,9 @@ at::Tensor as_matrix(const at::Tensor& weight, const at::Tensor& x) {
 }  // namespace
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-    at::Tensor y = at::linear(x, as_matrix(weight, x),
-                              bias.defined() ? bias.to(x.scalar_type()) : at::Tensor());  // [..., out]
+    at::Tensor y =
+        at::linear(x, as_matrix(weight, x),
+                   bias.defined() ? bias.to(x.scalar_type()) : at::Tensor());  // [..., out]
     if (delta) {
         const at::Tensor low = at::linear(x, as_matrix(delta->a, x));  // [..., r]
         y = at::add(y, at::linear(low, as_matrix(delta->b, x)), delta->scale);
@@ -22,9 +23,13 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
     return y;
 }
 
-std::int64_t Linear::in_features() const { return weight.numel() / weight.size(0); }
+std::int64_t Linear::in_features() const {
+    return weight.numel() / weight.size(0);
+}
 
-std::int64_t Linear::out_features() const { return weight.size(0); }
+std::int64_t Linear::out_features() const {
+    return weight.size(0);
+}
 
 void Linear::collect_trainable(std::vector<at::Tensor>& into) const {
     const auto collect = [&](const at::Tensor& tensor) {

@@ -42,7 +42,8 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
     }
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-        auto state = c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
+        auto state =
+            c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
         const variable_list saved = ctx->get_saved_variables();
         TORCH_CHECK(state->memo.attention || !state->memo.recomputing,
                     "a recomputed block was differentiated twice");
@@ -80,7 +81,8 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
 
         variable_list result(1 + saved.size());  // the state's slot, then inputs and parameters
         if (!roots.empty()) {
-            const variable_list found = torch::autograd::grad(roots, wanted, seeds, false, false, true);
+            const variable_list found =
+                torch::autograd::grad(roots, wanted, seeds, false, false, true);
             for (std::size_t i = 0; i < found.size(); ++i) {
                 result[1 + slot_of_wanted[i]] = found[i];
             }

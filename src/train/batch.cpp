@@ -14,25 +14,32 @@ namespace matrix::train {
 namespace {
 
 /// mean + exp(0.5 clamp(logvar)) noise of [2C, F, h, w] moments, as [F, C, h, w].
-at::Tensor sample_moments(const at::Tensor& moments, std::uint64_t seed, Purpose purpose, std::int64_t number) {
+at::Tensor sample_moments(const at::Tensor& moments, std::uint64_t seed, Purpose purpose,
+                          std::int64_t number) {
     const std::int64_t channels = moments.size(0) / 2;
     const at::Tensor mean = moments.narrow(0, 0, channels);
-    const at::Tensor deviation = moments.narrow(0, channels, channels).clamp(-30.0, 20.0).mul(0.5).exp();
-    const at::Tensor noise = keyed_normal(mean.sizes(), seed, purpose, static_cast<std::uint64_t>(number));
+    const at::Tensor deviation =
+        moments.narrow(0, channels, channels).clamp(-30.0, 20.0).mul(0.5).exp();
+    const at::Tensor noise =
+        keyed_normal(mean.sizes(), seed, purpose, static_cast<std::uint64_t>(number));
     return (mean + deviation * noise).transpose(0, 1);
 }
 
 /// [1, C, h, w] in front of zeros, [F, C, h, w].
 at::Tensor first_frame_only(const at::Tensor& frame, std::int64_t frames) {
-    at::Tensor padded = at::zeros({frames, frame.size(1), frame.size(2), frame.size(3)}, frame.options());
+    at::Tensor padded =
+        at::zeros({frames, frame.size(1), frame.size(2), frame.size(3)}, frame.options());
     padded.narrow(0, 0, 1).copy_(frame);
     return padded;
 }
 
-/// Repeats the first frame in front until the count is a multiple: what the 1.5 models' temporal patches want.
+/// Repeats the first frame in front until the count is a multiple: what the 1.5 models' temporal
+/// patches want.
 at::Tensor pad_front(const at::Tensor& latents, std::int64_t multiple) {
     const std::int64_t missing = (multiple - latents.size(0) % multiple) % multiple;
-    return missing == 0 ? latents : at::cat({latents.narrow(0, 0, 1).expand({missing, -1, -1, -1}), latents}, 0);
+    return missing == 0
+               ? latents
+               : at::cat({latents.narrow(0, 0, 1).expand({missing, -1, -1, -1}), latents}, 0);
 }
 
 /// Stacks [N_i, ...] of several samples into [B, max N, ...] with rows of zeros.
@@ -53,13 +60,17 @@ at::Tensor stack_padded(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
-Batch make_batch(const std::vector<data_cache::EncodedSample>& samples, const std::vector<std::int64_t>& numbers,
-                 const at::Tensor& empty_prompt, const BatchRules& rules) {
-    TORCH_CHECK(!samples.empty() && samples.size() == numbers.size(), "make_batch: samples and numbers differ");
+Batch make_batch(const std::vector<data_cache::EncodedSample>& samples,
+                 const std::vector<std::int64_t>& numbers, const at::Tensor& empty_prompt,
+                 const BatchRules& rules) {
+    TORCH_CHECK(!samples.empty() && samples.size() == numbers.size(),
+                "make_batch: samples and numbers differ");
     Batch batch;
-    std::vector<at::Tensor> latents, noise, images, id_maps, prompts, token_masks, query_masks, masks;
+    std::vector<at::Tensor> latents, noise, images, id_maps, prompts, token_masks, query_masks,
+        masks;
     at::Tensor timestep = at::empty({static_cast<std::int64_t>(samples.size())}, at::kLong);
-    const double image_factor = rules.invert_scale_latents ? 1.0 / rules.scaling_factor : rules.scaling_factor;
+    const double image_factor =
+        rules.invert_scale_latents ? 1.0 / rules.scaling_factor : rules.scaling_factor;
 
     for (std::size_t i = 0; i < samples.size(); ++i) {
         const data_cache::EncodedSample& sample = samples[i];
@@ -73,14 +84,18 @@ Batch make_batch(const std::vector<data_cache::EncodedSample>& samples, const st
         const bool drop_caption = drawn(rules.caption_dropout, Purpose::kCaptionDropout);
         const bool drop_id_map = drawn(rules.id_map_dropout, Purpose::kIdMapDropout);
 
-        const at::Tensor x0 = sample_moments(sample.video_moments, rules.seed, Purpose::kVideoPosterior, number) *
-                              rules.scaling_factor;  // [F, C, h, w]
+        const at::Tensor x0 =
+            sample_moments(sample.video_moments, rules.seed, Purpose::kVideoPosterior, number) *
+            rules.scaling_factor;  // [F, C, h, w]
         latents.push_back(pad_front(x0, rules.temporal_patch));
         noise.push_back(keyed_normal(latents.back().sizes(), rules.seed, Purpose::kNoise, key));
 
         at::Tensor image = first_frame_only(
-            sample_moments(sample.image_moments, rules.seed, Purpose::kImagePosterior, number) * image_factor, frames);
-        images.push_back(pad_front(drop_image ? at::zeros_like(image) : image, rules.temporal_patch));
+            sample_moments(sample.image_moments, rules.seed, Purpose::kImagePosterior, number) *
+                image_factor,
+            frames);
+        images.push_back(
+            pad_front(drop_image ? at::zeros_like(image) : image, rules.temporal_patch));
         if (rules.id_map) {
             const at::Tensor frame = sample.id_map_mean.defined() && !drop_id_map
                                          ? sample.id_map_mean.transpose(0, 1) * image_factor
@@ -88,7 +103,8 @@ Batch make_batch(const std::vector<data_cache::EncodedSample>& samples, const st
             id_maps.push_back(pad_front(first_frame_only(frame, frames), rules.temporal_patch));
         }
         prompts.push_back(drop_caption ? empty_prompt : sample.prompt);
-        token_masks.push_back(drop_caption || drop_image ? at::zeros_like(sample.token_mask) : sample.token_mask);
+        token_masks.push_back(drop_caption || drop_image ? at::zeros_like(sample.token_mask)
+                                                         : sample.token_mask);
         query_masks.push_back(drop_image ? at::zeros_like(sample.query_mask) : sample.query_mask);
         masks.push_back(sample.masks);
         timestep[static_cast<std::int64_t>(i)] =
@@ -116,8 +132,10 @@ std::int64_t SampleOrder::row(std::int64_t number) {
     const std::int64_t epoch = number / size_;
     if (epoch != epoch_) {
         const at::Tensor order = at::randperm(
-            size_, keyed_generator(seed_, Purpose::kSampleOrder, static_cast<std::uint64_t>(epoch)), at::kLong);
-        permutation_.assign(order.const_data_ptr<std::int64_t>(), order.const_data_ptr<std::int64_t>() + size_);
+            size_, keyed_generator(seed_, Purpose::kSampleOrder, static_cast<std::uint64_t>(epoch)),
+            at::kLong);
+        permutation_.assign(order.const_data_ptr<std::int64_t>(),
+                            order.const_data_ptr<std::int64_t>() + size_);
         epoch_ = epoch;
     }
     return permutation_[static_cast<std::size_t>(number % size_)];

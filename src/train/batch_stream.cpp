@@ -6,8 +6,9 @@
 
 namespace matrix::train {
 
-BatchStream::BatchStream(const data_cache::SampleSource& source, BatchRules rules, std::int64_t batch_size,
-                         std::int64_t first_sample, int workers, std::int64_t ahead)
+BatchStream::BatchStream(const data_cache::SampleSource& source, BatchRules rules,
+                         std::int64_t batch_size, std::int64_t first_sample, int workers,
+                         std::int64_t ahead)
     : source_(source),
       rules_(rules),
       batch_size_(batch_size),
@@ -15,7 +16,8 @@ BatchStream::BatchStream(const data_cache::SampleSource& source, BatchRules rule
       first_sample_(first_sample),
       ahead_(ahead),
       order_(source.size(), rules.seed) {
-    // A thread takes its number of threads when it first asks, from a value that the workers below set to 1.
+    // A thread takes its number of threads when it first asks, from a value that the workers below
+    // set to 1.
     (void)at::get_num_threads();
     for (int i = 0; i < workers; ++i) {
         workers_.emplace_back([this] { work(); });
@@ -44,7 +46,8 @@ Batch BatchStream::make(std::int64_t unit) {
     }
     std::vector<data_cache::EncodedSample> samples;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-        samples.push_back(source_.get(rows[i], rules_.seed, static_cast<std::uint64_t>(numbers[i])));
+        samples.push_back(
+            source_.get(rows[i], rules_.seed, static_cast<std::uint64_t>(numbers[i])));
     }
     return make_batch(samples, numbers, empty_prompt_, rules_);
 }

@@ -35,11 +35,13 @@ std::optional<std::int64_t> step_of(const fs::path& directory) {
     return fault == std::errc() && stop == end ? std::optional(step) : std::nullopt;
 }
 
-/// Whether a name is that of a checkpoint still being written (core/files.h), by a process that may be gone.
+/// Whether a name is that of a checkpoint still being written (core/files.h), by a process that may
+/// be gone.
 bool is_temporary(const fs::path& directory) {
     const std::string name = directory.filename().string();
     const std::size_t end = name.find(".tmp.");
-    return end != std::string::npos && step_of(directory.parent_path() / name.substr(0, end)).has_value();
+    return end != std::string::npos &&
+           step_of(directory.parent_path() / name.substr(0, end)).has_value();
 }
 
 /// Complete checkpoints, oldest first.
@@ -66,7 +68,8 @@ void remove_checkpoint(const fs::path& directory) {
 TrainState read_state(const fs::path& path) {
     const nlohmann::json json = parse_json(read_text_file(path), path.string());
     const auto integer = [&](const char* key) {
-        if (!json.is_object() || !json.contains(key) || !json[key].is_number_integer() || json[key] < 0) {
+        if (!json.is_object() || !json.contains(key) || !json[key].is_number_integer() ||
+            json[key] < 0) {
             throw RunError(path.string() + ": " + key + " is missing or not a count");
         }
         return json[key].get<std::int64_t>();
@@ -87,31 +90,37 @@ fs::path checkpoint_directory(const fs::path& run, std::int64_t step) {
 }
 
 void save_checkpoint(const fs::path& directory, const std::map<std::string, at::Tensor>& trained,
-                     const lora::AdapterInfo& info, const tensor_io::TensorMap& optimizer, const TrainState& state) {
+                     const lora::AdapterInfo& info, const tensor_io::TensorMap& optimizer,
+                     const TrainState& state) {
     write_directory_atomically(directory, [&](const fs::path& temporary) {
         lora::write_checkpoint_adapter(temporary / "adapter.safetensors", trained, info);
         tensor_io::write_safetensors(temporary / "optimizer.safetensors", optimizer);
-        const nlohmann::json json = {
-            {"format_version", kFormatVersion}, {"step", state.step}, {"next_sample", state.next_sample}};
+        const nlohmann::json json = {{"format_version", kFormatVersion},
+                                     {"step", state.step},
+                                     {"next_sample", state.next_sample}};
         write_file_atomically(temporary / "state.json", json.dump(2) + "\n");
     });
 }
 
-LoadedCheckpoint load_checkpoint(const fs::path& directory, const std::map<std::string, at::Tensor>& trained) {
+LoadedCheckpoint load_checkpoint(const fs::path& directory,
+                                 const std::map<std::string, at::Tensor>& trained) {
     const fs::path adapter_path = directory / "adapter.safetensors";
     const tensor_io::SafetensorsFile adapter(adapter_path);
     std::vector<std::string> faults;
     for (const auto& [name, tensor] : trained) {
         if (!adapter.contains(name)) {
-            faults.push_back(adapter_path.string() + ": " + name + " is missing, and this run trains it");
+            faults.push_back(adapter_path.string() + ": " + name +
+                             " is missing, and this run trains it");
         } else if (adapter.shape(name) != tensor.sizes()) {
-            faults.push_back(adapter_path.string() + ": " + name + " has shape " + shape_text(adapter.shape(name)) +
-                             ", this run's has " + shape_text(tensor.sizes()));
+            faults.push_back(adapter_path.string() + ": " + name + " has shape " +
+                             shape_text(adapter.shape(name)) + ", this run's has " +
+                             shape_text(tensor.sizes()));
         }
     }
     for (const std::string& key : adapter.keys()) {
         if (trained.count(key) == 0) {
-            faults.push_back(adapter_path.string() + ": " + key + " is not trained by this run's configuration");
+            faults.push_back(adapter_path.string() + ": " + key +
+                             " is not trained by this run's configuration");
         }
     }
     if (!faults.empty()) {

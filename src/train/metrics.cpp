@@ -24,9 +24,10 @@ std::size_t valid_prefix(const std::string& text, std::int64_t last_step) {
         if (end == std::string::npos) {
             return begin;
         }
-        const nlohmann::json record = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-        if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer() ||
-            record["step"].get<std::int64_t>() > last_step) {
+        const nlohmann::json record =
+            nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+        if (!record.is_object() || !record.contains("step") ||
+            !record["step"].is_number_integer() || record["step"].get<std::int64_t>() > last_step) {
             return begin;
         }
         begin = end + 1;
@@ -50,7 +51,9 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t last_st
     }
 }
 
-MetricsFile::~MetricsFile() { ::close(descriptor_); }
+MetricsFile::~MetricsFile() {
+    ::close(descriptor_);
+}
 
 void MetricsFile::append(const nlohmann::json& record) {
     const std::string line = record.dump() + "\n";

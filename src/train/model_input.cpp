@@ -4,7 +4,8 @@
 
 namespace matrix::train {
 
-NoisyBatch noisy_batch(const Batch& batch, const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule) {
+NoisyBatch noisy_batch(const Batch& batch, const models::Backbone& backbone,
+                       const diffusion::NoiseSchedule& schedule) {
     const at::Device device = backbone.device();
     const at::Tensor latents = batch.latents.to(device), noise = batch.noise.to(device);
     std::vector<at::Tensor> channels = {schedule.add_noise(latents, noise, batch.timestep)};

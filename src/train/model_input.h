@@ -14,7 +14,8 @@ struct NoisyBatch {
     at::Tensor velocity;  ///< [B, F, C, h, w] float32
 };
 
-/// Noise in float32, then channels in the order of the input projection: noisy latents, image latents, ID-map latents.
+/// Noise in float32, then channels in the order of the input projection: noisy latents, image
+/// latents, ID-map latents.
 [[nodiscard]] NoisyBatch noisy_batch(const Batch& batch, const models::Backbone& backbone,
                                      const diffusion::NoiseSchedule& schedule);
 

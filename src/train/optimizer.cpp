@@ -32,7 +32,8 @@ double learning_rate_factor(const ScheduleConfig& config, std::int64_t step, std
     return std::max(0.0, 0.5 * (1.0 + std::cos(std::numbers::pi * (now - warmup) / rest)));
 }
 
-AdamW::AdamW(std::map<std::string, at::Tensor> parameters, const OptimizerConfig& config, double head_learning_rate)
+AdamW::AdamW(std::map<std::string, at::Tensor> parameters, const OptimizerConfig& config,
+             double head_learning_rate)
     : parameters_(std::move(parameters)), config_(config), groups_(2) {
     groups_[0].learning_rate = config.learning_rate;
     groups_[1].learning_rate = head_learning_rate;
@@ -62,7 +63,8 @@ at::Tensor AdamW::step(double factor, const at::Tensor& healthy) {
         }
     }
     const at::Tensor norm = at::stack(at::_foreach_norm(all, 2)).norm();  // []
-    const at::Tensor finite = at::isfinite(norm).logical_and(at::isfinite(healthy.to(norm.device())));
+    const at::Tensor finite =
+        at::isfinite(norm).logical_and(at::isfinite(healthy.to(norm.device())));
     const at::Tensor found_inf = finite.logical_not().to(at::kFloat);
     if (config_.max_grad_norm > 0) {
         at::_foreach_mul_(all, (config_.max_grad_norm / (norm + kClipEpsilon)).clamp_max(1.0));
@@ -71,8 +73,8 @@ at::Tensor AdamW::step(double factor, const at::Tensor& healthy) {
         Group& group = groups_[g];
         at::_foreach_add_(group.steps, 1);
         at::_fused_adamw_(group.values, grads[g], group.exp_avg, group.exp_avg_sq, {}, group.steps,
-                          group.learning_rate * factor, config_.betas[0], config_.betas[1], config_.weight_decay,
-                          config_.eps, false, false, {}, found_inf);
+                          group.learning_rate * factor, config_.betas[0], config_.betas[1],
+                          config_.weight_decay, config_.eps, false, false, {}, found_inf);
         at::_foreach_sub_(group.steps, std::vector<at::Tensor>(group.steps.size(), found_inf));
     }
     for (auto& [name, value] : parameters_) {
@@ -102,8 +104,8 @@ void AdamW::load_state(const tensor_io::TensorMap& state, const std::string& fil
         if (found == state.end()) {
             faults.push_back(file + ": " + key + " is missing");
         } else if (found->second.sizes() != into.sizes()) {
-            faults.push_back(file + ": " + key + " has shape " + shape_text(found->second.sizes()) + ", expected " +
-                             shape_text(into.sizes()));
+            faults.push_back(file + ": " + key + " has shape " + shape_text(found->second.sizes()) +
+                             ", expected " + shape_text(into.sizes()));
         }
     }
     for (const auto& [key, tensor] : state) {

@@ -7,8 +7,9 @@
 #include "train/model_input.h"
 
 namespace matrix::train {
-LossTerms run_batch(const Batch& batch, const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
-                    alignment::Objective& objective, bool checkpointing, double scale, bool with_gradients) {
+LossTerms run_batch(const Batch& batch, const models::Backbone& backbone,
+                    const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
+                    bool checkpointing, double scale, bool with_gradients) {
     const at::AutoGradMode grad_mode(with_gradients);
     const NoisyBatch noisy = noisy_batch(batch, backbone, schedule);
     const models::BackboneOutput output =
@@ -16,8 +17,8 @@ LossTerms run_batch(const Batch& batch, const models::Backbone& backbone, const 
 
     const at::Tensor denoise = diffusion::denoising_loss(output.sample, noisy.velocity);
     const at::Tensor& latents = batch.latents;  // [B, F, C, h, w]
-    const nn::TokenLayout layout = backbone.layout(latents.size(1), latents.size(3), latents.size(4),
-                                                   batch.encoder_hidden_states.size(1));
+    const nn::TokenLayout layout = backbone.layout(
+        latents.size(1), latents.size(3), latents.size(4), batch.encoder_hidden_states.size(1));
     alignment::Evaluation evaluation =
         objective.evaluate(output.tap_outputs, batch.supervision, layout, scale, with_gradients);
 
@@ -33,8 +34,9 @@ LossTerms run_batch(const Batch& batch, const models::Backbone& backbone, const 
 }
 
 StepResult training_step(const std::vector<Batch>& micro_batches, const models::Backbone& backbone,
-                         const diffusion::NoiseSchedule& schedule, alignment::Objective& objective, AdamW& optimizer,
-                         const TermWeights& weights, double learning_rate_factor, bool checkpointing) {
+                         const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
+                         AdamW& optimizer, const TermWeights& weights, double learning_rate_factor,
+                         bool checkpointing) {
     const double scale = 1.0 / static_cast<double>(micro_batches.size());
     StepResult result;
     result.loss_denoise = at::zeros({}, at::TensorOptions(at::kFloat).device(backbone.device()));
@@ -42,7 +44,8 @@ StepResult training_step(const std::vector<Batch>& micro_batches, const models::
     result.loss_spa = at::zeros_like(result.loss_denoise);
 
     for (const Batch& batch : micro_batches) {
-        const LossTerms terms = run_batch(batch, backbone, schedule, objective, checkpointing, scale, true);
+        const LossTerms terms =
+            run_batch(batch, backbone, schedule, objective, checkpointing, scale, true);
         result.loss_denoise.add_(terms.denoise, scale);
         result.loss_sga.add_(terms.alignment.sga.loss, scale);
         result.loss_spa.add_(terms.alignment.spa.loss, scale);
@@ -51,7 +54,8 @@ StepResult training_step(const std::vector<Batch>& micro_batches, const models::
         result.spa_counted += terms.alignment.spa.counted;
         result.spa_skipped += terms.alignment.spa.skipped;
     }
-    result.loss = result.loss_denoise + weights.sga * result.loss_sga + weights.spa * result.loss_spa;
+    result.loss =
+        result.loss_denoise + weights.sga * result.loss_sga + weights.spa * result.loss_spa;
     result.grad_norm = optimizer.step(learning_rate_factor, result.loss);
     return result;
 }

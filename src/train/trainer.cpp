@@ -22,7 +22,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::map<std::string, at::Tensor> all_trained(const RunParts& parts) {
     std::map<std::string, at::Tensor> trained = lora::trained_parameters(parts.backbone);
@@ -31,11 +33,13 @@ std::map<std::string, at::Tensor> all_trained(const RunParts& parts) {
 }
 
 /// JSON has no NaN: what is not finite is written as null.
-nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
+nlohmann::json number(double value) {
+    return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+}
 
 /// The step's record for metrics.jsonl; reading the tensors is where the host waits for the device.
-nlohmann::json record_of(std::int64_t step, const StepResult& result, const std::vector<Batch>& batches,
-                         double learning_rate) {
+nlohmann::json record_of(std::int64_t step, const StepResult& result,
+                         const std::vector<Batch>& batches, double learning_rate) {
     std::int64_t images = 0, captions = 0, id_maps = 0;
     for (const Batch& batch : batches) {
         images += batch.images_dropped;
@@ -68,17 +72,20 @@ std::optional<std::string> non_finite_term(const nlohmann::json& record) {
     return std::nullopt;
 }
 
-void report_non_finite(const std::string& term, std::int64_t step, const std::vector<Batch>& batches,
-                       const TrainConfig& config) {
+void report_non_finite(const std::string& term, std::int64_t step,
+                       const std::vector<Batch>& batches, const TrainConfig& config) {
     std::string clips;
     for (const Batch& batch : batches) {
         for (std::size_t i = 0; i < batch.names.size(); ++i) {
-            clips += (clips.empty() ? "" : ", ") + batch.names[i] + " (sample " +
-                     std::to_string(batch.sample_numbers[i]) + ", timestep " +
-                     std::to_string(batch.timestep[static_cast<std::int64_t>(i)].item<std::int64_t>()) + ")";
+            clips +=
+                (clips.empty() ? "" : ", ") + batch.names[i] + " (sample " +
+                std::to_string(batch.sample_numbers[i]) + ", timestep " +
+                std::to_string(batch.timestep[static_cast<std::int64_t>(i)].item<std::int64_t>()) +
+                ")";
         }
     }
-    const std::string message = "step " + std::to_string(step) + ": " + term + " is not finite; clips: " + clips;
+    const std::string message =
+        "step " + std::to_string(step) + ": " + term + " is not finite; clips: " + clips;
     if (config.non_finite == "stop") {
         throw RunError(message + "; set train.non_finite to \"skip\" to leave such steps out");
     }
@@ -109,7 +116,8 @@ public:
         const LoadedCheckpoint loaded = load_checkpoint(checkpoint, trained_);
         optimizer_.load_state(loaded.optimizer, (checkpoint / "optimizer.safetensors").string());
         state_ = loaded.state;
-        log::info("resuming from " + checkpoint.string() + " at step " + std::to_string(state_.step));
+        log::info("resuming from " + checkpoint.string() + " at step " +
+                  std::to_string(state_.step));
     }
 
     void go() {
@@ -122,7 +130,8 @@ public:
         for (StepObserver* observer : parts_.observers) {
             observer->at_start(state_.step);
         }
-        BatchStream stream(parts_.samples, parts_.rules, settings_.train.batch_size, state_.next_sample);
+        BatchStream stream(parts_.samples, parts_.rules, settings_.train.batch_size,
+                           state_.next_sample);
         log::Progress progress("train", settings_.train.steps, state_.step);
         while (state_.step < settings_.train.steps) {
             const nlohmann::json record = one_step(stream);
@@ -143,8 +152,8 @@ public:
             }
         }
         progress.finish();
-        const double error = lora::export_diffusers(lora::collect(parts_.backbone, parts_.adapter_info),
-                                                    settings_.output / "adapter");
+        const double error = lora::export_diffusers(
+            lora::collect(parts_.backbone, parts_.adapter_info), settings_.output / "adapter");
         char text[32];
         std::snprintf(text, sizeof text, "%.1e", error);
         log::info("adapter written to " + (settings_.output / "adapter").string() +
@@ -162,13 +171,15 @@ private:
             batches.push_back(stream.next());
         }
         const double data_seconds = seconds_since(begin);
-        const double factor = learning_rate_factor(settings_.schedule, state_.step, settings_.train.steps);
+        const double factor =
+            learning_rate_factor(settings_.schedule, state_.step, settings_.train.steps);
         const StepResult result =
-            training_step(batches, parts_.backbone, parts_.schedule, parts_.objective, optimizer_, settings_.weights,
-                          factor, settings_.checkpointing);
+            training_step(batches, parts_.backbone, parts_.schedule, parts_.objective, optimizer_,
+                          settings_.weights, factor, settings_.checkpointing);
         ++state_.step;
         state_.next_sample += settings_.train.gradient_accumulation * settings_.train.batch_size;
-        nlohmann::json record = record_of(state_.step, result, batches, settings_.optimizer.learning_rate * factor);
+        nlohmann::json record =
+            record_of(state_.step, result, batches, settings_.optimizer.learning_rate * factor);
         if (const auto term = non_finite_term(record)) {
             report_non_finite(*term, state_.step, batches, settings_.train);
         }
@@ -180,30 +191,33 @@ private:
         return record;
     }
 
-    /// Low-rank factors mean nothing without the factor on their product; and of a rank, one line is enough.
+    /// Low-rank factors mean nothing without the factor on their product; and of a rank, one line
+    /// is enough.
     void check_deltas(const std::filesystem::path& checkpoint) const {
-        const bool has_deltas = std::any_of(trained_.begin(), trained_.end(), [](const auto& entry) {
-            return entry.first.find(".lora_A.") != std::string::npos;
-        });
+        const bool has_deltas = std::any_of(
+            trained_.begin(), trained_.end(),
+            [](const auto& entry) { return entry.first.find(".lora_A.") != std::string::npos; });
         if (!has_deltas) {
             return;
         }
         const lora::AdapterInfo found = lora::read_adapter(checkpoint).info;
         const lora::AdapterInfo& wanted = parts_.adapter_info;
-        const auto differs = [&](const std::string& field, const std::string& there, const std::string& here) {
+        const auto differs = [&](const std::string& field, const std::string& there,
+                                 const std::string& here) {
             if (there != here) {
-                throw RunError(checkpoint.string() + ": trained with lora." + field + " = " + there +
-                               ", this run's is " + here);
+                throw RunError(checkpoint.string() + ": trained with lora." + field + " = " +
+                               there + ", this run's is " + here);
             }
         };
         differs("rank", std::to_string(found.rank), std::to_string(wanted.rank));
         differs("alpha", nlohmann::json(found.alpha).dump(), nlohmann::json(wanted.alpha).dump());
-        differs("rslora", nlohmann::json(found.rslora).dump(), nlohmann::json(wanted.rslora).dump());
+        differs("rslora", nlohmann::json(found.rslora).dump(),
+                nlohmann::json(wanted.rslora).dump());
     }
 
     void save() {
-        save_checkpoint(checkpoint_directory(settings_.output, state_.step), trained_, parts_.adapter_info,
-                        optimizer_.state(), state_);
+        save_checkpoint(checkpoint_directory(settings_.output, state_.step), trained_,
+                        parts_.adapter_info, optimizer_.state(), state_);
         prune_checkpoints(settings_.output, settings_.checkpoint.keep_last);
     }
 
@@ -216,7 +230,8 @@ private:
 
 }  // namespace
 
-void train(const RunParts& parts, const RunSettings& settings, const std::optional<std::filesystem::path>& resume) {
+void train(const RunParts& parts, const RunSettings& settings,
+           const std::optional<std::filesystem::path>& resume) {
     Run run(parts, settings);
     if (resume) {
         run.resume(*resume);

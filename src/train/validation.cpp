@@ -18,11 +18,14 @@ namespace {
 
 constexpr std::int64_t kMaxRows = 16;
 
-nlohmann::json number(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
+nlohmann::json number(double value) {
+    return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+}
 
 void put(nlohmann::json& into, const std::string& direction, const alignment::Scores& scores) {
     into["auc_" + direction] = number(scores.auc.value());
-    if (direction == "v2t") {  // words choose between instances; cells of the first frame have chosen
+    if (direction ==
+        "v2t") {  // words choose between instances; cells of the first frame have chosen
         into["bind_v2t"] = number(scores.bind.value());
     }
     into["enrich_" + direction] = number(scores.enrich.value());
@@ -94,21 +97,21 @@ std::vector<std::int64_t> validation_rows(std::int64_t size) {
     return rows;
 }
 
-Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row, const BatchRules& rules,
-                       std::int64_t timestep) {
+Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row,
+                       const BatchRules& rules, std::int64_t timestep) {
     BatchRules plain = rules;
     plain.image_dropout = plain.caption_dropout = plain.id_map_dropout = 0.0;
     plain.seed = rules.seed ^ name_key("validation");  // never the noise a training step draws
     const std::int64_t number = row * plain.num_timesteps + timestep;
-    Batch batch = make_batch({samples.get(row, plain.seed, static_cast<std::uint64_t>(number))}, {number},
-                             samples.empty_prompt(), plain);
+    Batch batch = make_batch({samples.get(row, plain.seed, static_cast<std::uint64_t>(number))},
+                             {number}, samples.empty_prompt(), plain);
     batch.timestep.fill_(timestep);
     return batch;
 }
 
 nlohmann::json validate(const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
-                        const alignment::AlignmentConfig& config, const data_cache::SampleSource& samples,
-                        const BatchRules& rules) {
+                        const alignment::AlignmentConfig& config,
+                        const data_cache::SampleSource& samples, const BatchRules& rules) {
     const at::NoGradGuard no_grad;
     Tally tally(config);
     alignment::MeanScore loss;

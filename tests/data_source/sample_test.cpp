@@ -134,12 +134,10 @@ TEST(Sample, PhrasesFollowTheMarkersSetting) {
 TEST(Sample, ReportsEveryPhraseThatIsNotThere) {
     const Dataset data;
     data.write_two_clips();
-    data.write(
-        "metadata.jsonl",
-        row_with(
-            "A woman sees a cat and a cat.",
-            R"([{"subject": {"phrase": "man", "id": 1}, "verb": {"phrase": "sees"}, )"
-            R"("object": {"phrase": "cat", "id": 2}}])"));
+    data.write("metadata.jsonl",
+               row_with("A woman sees a cat and a cat.",
+                        R"([{"subject": {"phrase": "man", "id": 1}, "verb": {"phrase": "sees"}, )"
+                        R"("object": {"phrase": "cat", "id": 2}}])"));
     const Row row = read_manifest(data.root()).rows[0];
     try {
         (void)read_text(row, data.config(), tokenizer());

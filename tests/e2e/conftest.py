@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from training import other, program, whole_run  # noqa: F401 (fixtures)
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -4,9 +4,10 @@
 
 #include <cstdint>
 
-// Adaptive LayerNorm over one joint [B, S, D] buffer: text rows first, video rows after them, each with its own shift, scale
-// and gate, told apart by row range and never by splitting the buffer. Gradients flow to the rows alone: the modulation
-// comes from the timestep, which nothing trainable precedes.
+// Adaptive LayerNorm over one joint [B, S, D] buffer: text rows first, video rows after them, each
+// with its own shift, scale and gate, told apart by row range and never by splitting the buffer.
+// Gradients flow to the rows alone: the modulation comes from the timestep, which nothing trainable
+// precedes.
 
 namespace matrix::kernels {
 
@@ -16,14 +17,15 @@ struct RowValues {
     at::Tensor video;  ///< [B, 1, D]
 };
 
-/// LayerNorm(x) * (1 + scale) + shift, rounding to the dtype of x after each operation as the reference does. `weight` and
-/// `bias` [D] or undefined. Saves x and the row statistics.
-[[nodiscard]] at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                                             double eps, std::int64_t text_rows, const RowValues& shift,
+/// LayerNorm(x) * (1 + scale) + shift, rounding to the dtype of x after each operation as the
+/// reference does. `weight` and `bias` [D] or undefined. Saves x and the row statistics.
+[[nodiscard]] at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight,
+                                             const at::Tensor& bias, double eps,
+                                             std::int64_t text_rows, const RowValues& shift,
                                              const RowValues& scale);
 
 /// x + gate * y, all [B, S, D]. Saves the gates alone.
-[[nodiscard]] at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
-                                        const RowValues& gate);
+[[nodiscard]] at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y,
+                                        std::int64_t text_rows, const RowValues& gate);
 
 }  // namespace matrix::kernels

@@ -13,9 +13,9 @@ namespace matrix::media {
 /// PNG, written atomically. [H, W, 3] RGB or [H, W] grey, uint8.
 void write_png(const std::filesystem::path& path, const at::Tensor& image);
 
-/// A mask PNG (libpng, so that palette indices survive): 8-bit grey, palette or colour, or 1-bit; foreground is any
-/// colour channel > 127, for palettes any index but 0; alpha is ignored. Sixteen bits a channel is a RunError.
-/// [H, W] uint8 of zeros and ones.
+/// A mask PNG (libpng, so that palette indices survive): 8-bit grey, palette or colour, or 1-bit;
+/// foreground is any colour channel > 127, for palettes any index but 0; alpha is ignored. Sixteen
+/// bits a channel is a RunError. [H, W] uint8 of zeros and ones.
 [[nodiscard]] at::Tensor read_mask(const std::filesystem::path& path);
 
 /// Width and height from a PNG's header alone.

@@ -12,7 +12,8 @@
 
 namespace matrix::models {
 
-/// One forward's input. F latent frames, C input channels (noisy latents, then image latents, then ID-map latents).
+/// One forward's input. F latent frames, C input channels (noisy latents, then image latents, then
+/// ID-map latents).
 struct BackboneInput {
     at::Tensor hidden_states;          ///< [B, F, C, h, w]
     at::Tensor encoder_hidden_states;  ///< [B, L, text width]
@@ -23,23 +24,25 @@ struct BackboneInput {
 /// What a forward does besides its result.
 struct ForwardOptions {
     std::map<std::int64_t, nn::Tap> taps;  ///< by block
-    bool checkpointing = true;             ///< blocks keep input, attention output and log-sum-exp alone
+    bool checkpointing = true;  ///< blocks keep input, attention output and log-sum-exp alone
 };
 
 struct BackboneOutput {
-    at::Tensor sample;                           ///< [B, F, out channels, h, w]
+    at::Tensor sample;                               ///< [B, F, out channels, h, w]
     std::map<std::int64_t, at::Tensor> tap_outputs;  ///< by block
 };
 
 /// All that training, generation and analysis know of a video diffusion transformer.
 class Backbone : public nn::Adaptable {
 public:
-    /// Differentiable in the inputs and in every tensor of its linears that requires a gradient. RunError if an input's
-    /// shape does not fit.
-    [[nodiscard]] virtual BackboneOutput forward(const BackboneInput& input, const ForwardOptions& options) const = 0;
+    /// Differentiable in the inputs and in every tensor of its linears that requires a gradient.
+    /// RunError if an input's shape does not fit.
+    [[nodiscard]] virtual BackboneOutput forward(const BackboneInput& input,
+                                                 const ForwardOptions& options) const = 0;
 
     /// The token layout of latents [F, h, w] with `text_tokens` text rows.
-    [[nodiscard]] virtual nn::TokenLayout layout(std::int64_t frames, std::int64_t height, std::int64_t width,
+    [[nodiscard]] virtual nn::TokenLayout layout(std::int64_t frames, std::int64_t height,
+                                                 std::int64_t width,
                                                  std::int64_t text_tokens) const = 0;
 
     [[nodiscard]] virtual at::ScalarType dtype() const = 0;

@@ -8,7 +8,8 @@
 
 namespace matrix::nn {
 
-/// What an adapter needs to know of a model: the linears a low-rank delta may sit on, and the input projection.
+/// What an adapter needs to know of a model: the linears a low-rank delta may sit on, and the input
+/// projection.
 class Adaptable {
 public:
     virtual ~Adaptable() = default;
@@ -18,8 +19,8 @@ public:
     /// The patch embedding's projection, under the checkpoint key "patch_embed.proj".
     [[nodiscard]] virtual Linear& input_projection() = 0;
     [[nodiscard]] virtual std::int64_t in_channels() const = 0;
-    /// Grows the input projection to `channels` input channels; the added weights are zero, so that the model computes
-    /// exactly what it did.
+    /// Grows the input projection to `channels` input channels; the added weights are zero, so that
+    /// the model computes exactly what it did.
     virtual void widen_input(std::int64_t channels) = 0;
 };
 

@@ -25,8 +25,9 @@ struct Modulated {
     at::Tensor video_gate;  ///< [B, 1, D]
 };
 
-/// Adaptive LayerNorm of CogVideoX's blocks: a linear of SiLU(embedding) gives shift, scale and gate for video rows, then
-/// the same three for text rows; both share one LayerNorm over the joint sequence.
+/// Adaptive LayerNorm of CogVideoX's blocks: a linear of SiLU(embedding) gives shift, scale and
+/// gate for video rows, then the same three for text rows; both share one LayerNorm over the joint
+/// sequence.
 struct AdaptiveNorm {
     Linear linear;  ///< [6 D, E]
     LayerNorm norm;

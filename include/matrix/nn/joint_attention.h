@@ -12,7 +12,8 @@
 
 namespace matrix::nn {
 
-/// Self-attention over the joint sequence: q and k are normalised per head, rotated on video rows, and shown to a tap.
+/// Self-attention over the joint sequence: q and k are normalised per head, rotated on video rows,
+/// and shown to a tap.
 struct JointAttention {
     std::int64_t heads = 0;
     Linear to_q, to_k, to_v, to_out;
@@ -22,10 +23,11 @@ struct JointAttention {
         at::Tensor rows;  ///< [B, S, D]
         at::Tensor tap;   ///< what the tap gave, or undefined
     };
-    /// x [B, S, D]; `rotation` complex64 [video rows, 1, head_dim / 2] or undefined. The fused kernel runs once for a memo:
-    /// while recomputing, its kept result is used.
-    [[nodiscard]] Output operator()(const at::Tensor& x, const at::Tensor& rotation, const TokenLayout& layout,
-                                    const Tap& tap, RecomputeMemo& memo) const;
+    /// x [B, S, D]; `rotation` complex64 [video rows, 1, head_dim / 2] or undefined. The fused
+    /// kernel runs once for a memo: while recomputing, its kept result is used.
+    [[nodiscard]] Output operator()(const at::Tensor& x, const at::Tensor& rotation,
+                                    const TokenLayout& layout, const Tap& tap,
+                                    RecomputeMemo& memo) const;
 };
 
 }  // namespace matrix::nn

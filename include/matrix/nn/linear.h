@@ -8,16 +8,18 @@
 
 namespace matrix::nn {
 
-/// A low-rank addition to a linear map, as plain data: y += scale * B (A x). `lora/` makes, loads, saves and merges them.
+/// A low-rank addition to a linear map, as plain data: y += scale * B (A x). `lora/` makes, loads,
+/// saves and merges them.
 struct LowRankDelta {
     at::Tensor a;  ///< [r, in], or a convolution's [r, C, ...] with prod(C, ...) = in
     at::Tensor b;  ///< [out, r], or [out, r, 1, 1]
     double scale = 1.0;
 };
 
-/// y = W x + b, plus its delta. A patch convolution whose stride is its kernel is the same map over unfolded patches;
-/// its weight keeps the checkpoint's shape and is read as [out, in]. Weights, biases and deltas of another dtype than x
-/// (float32 masters under bfloat16) are cast on the way in, so that their gradients keep their own dtype.
+/// y = W x + b, plus its delta. A patch convolution whose stride is its kernel is the same map over
+/// unfolded patches; its weight keeps the checkpoint's shape and is read as [out, in]. Weights,
+/// biases and deltas of another dtype than x (float32 masters under bfloat16) are cast on the way
+/// in, so that their gradients keep their own dtype.
 struct Linear {
     at::Tensor weight;  ///< [out, in] or [out, C, kernel...]
     at::Tensor bias;    ///< [out] or undefined

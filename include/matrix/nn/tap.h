@@ -8,9 +8,10 @@
 
 namespace matrix::nn {
 
-/// What an attention layer shows to a tap: queries and keys after norm and RoPE, [B, heads, S, head_dim], and
-/// the attention's log-sum-exp over keys, [B, heads, S] float32, natural log of sum exp(q k / sqrt(head_dim)). `log_sum_exp`
-/// is data without gradient (fused kernels return it so); a tap that needs its gradient forms it from q and k.
+/// What an attention layer shows to a tap: queries and keys after norm and RoPE, [B, heads, S,
+/// head_dim], and the attention's log-sum-exp over keys, [B, heads, S] float32, natural log of sum
+/// exp(q k / sqrt(head_dim)). `log_sum_exp` is data without gradient (fused kernels return it so);
+/// a tap that needs its gradient forms it from q and k.
 struct TapInput {
     const at::Tensor& query;
     const at::Tensor& key;
@@ -18,8 +19,9 @@ struct TapInput {
     const TokenLayout& layout;
 };
 
-/// A pure function of its input to one small tensor, which leaves the block as an extra output. Blocks may be run again
-/// in backward, so a tap has no state and no side effect. An empty tap costs nothing.
+/// A pure function of its input to one small tensor, which leaves the block as an extra output.
+/// Blocks may be run again in backward, so a tap has no state and no side effect. An empty tap
+/// costs nothing.
 using Tap = std::function<at::Tensor(const TapInput&)>;
 
 }  // namespace matrix::nn

@@ -13,8 +13,9 @@
 
 namespace matrix::train {
 
-/// Micro-batches in order, made ahead of the step on worker threads (decoding or cache reads, and every draw). Micro-batch u
-/// holds samples u * batch_size and following, so the stream can begin anywhere and its content depends on nothing else.
+/// Micro-batches in order, made ahead of the step on worker threads (decoding or cache reads, and
+/// every draw). Micro-batch u holds samples u * batch_size and following, so the stream can begin
+/// anywhere and its content depends on nothing else.
 class BatchStream {
 public:
     /// `source` must outlive the stream. At most `ahead` micro-batches wait.

@@ -18,15 +18,20 @@ struct TrainState {
 };
 
 /// `checkpoints/step-00000500`.
-[[nodiscard]] std::filesystem::path checkpoint_directory(const std::filesystem::path& run, std::int64_t step);
+[[nodiscard]] std::filesystem::path checkpoint_directory(const std::filesystem::path& run,
+                                                         std::int64_t step);
 
-/// Writes `adapter.safetensors` (every trained tensor in float32 by its name, the header describing it),
-/// `optimizer.safetensors` and `state.json` under a temporary name, synced, then renamed: complete or absent.
-void save_checkpoint(const std::filesystem::path& directory, const std::map<std::string, at::Tensor>& trained,
-                     const lora::AdapterInfo& info, const tensor_io::TensorMap& optimizer, const TrainState& state);
+/// Writes `adapter.safetensors` (every trained tensor in float32 by its name, the header describing
+/// it), `optimizer.safetensors` and `state.json` under a temporary name, synced, then renamed:
+/// complete or absent.
+void save_checkpoint(const std::filesystem::path& directory,
+                     const std::map<std::string, at::Tensor>& trained,
+                     const lora::AdapterInfo& info, const tensor_io::TensorMap& optimizer,
+                     const TrainState& state);
 
-/// Copies a checkpoint's trained tensors into `trained` and gives back its state and the optimizer's tensors. RunError
-/// naming every tensor that is missing, mis-shaped or not trained in this run, and nothing is changed then.
+/// Copies a checkpoint's trained tensors into `trained` and gives back its state and the
+/// optimizer's tensors. RunError naming every tensor that is missing, mis-shaped or not trained in
+/// this run, and nothing is changed then.
 struct LoadedCheckpoint {
     TrainState state;
     tensor_io::TensorMap optimizer;
@@ -35,13 +40,15 @@ struct LoadedCheckpoint {
                                                const std::map<std::string, at::Tensor>& trained);
 
 /// The complete checkpoint with the most steps of a run directory.
-[[nodiscard]] std::optional<std::filesystem::path> last_checkpoint(const std::filesystem::path& run);
+[[nodiscard]] std::optional<std::filesystem::path> last_checkpoint(
+    const std::filesystem::path& run);
 
 /// Deletes all but the newest `keep` checkpoints.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep);
 
-/// Makes the run directory one that ends at `step`: deletes checkpoints of later steps, which belong to a course that is
-/// being left, and what a killed process left behind unfinished. The number of complete checkpoints deleted.
+/// Makes the run directory one that ends at `step`: deletes checkpoints of later steps, which
+/// belong to a course that is being left, and what a killed process left behind unfinished. The
+/// number of complete checkpoints deleted.
 std::int64_t discard_checkpoints_after(const std::filesystem::path& run, std::int64_t step);
 
 }  // namespace matrix::train

@@ -19,8 +19,8 @@ struct OptimizerConfig {
     double max_grad_norm = 1.0;  ///< 0 switches clipping off
 };
 
-/// The learning rate's factor over the run, as diffusers' schedulers of the same names: linear warm-up from 0, then
-/// constant, linear to 0, or half a cosine to 0.
+/// The learning rate's factor over the run, as diffusers' schedulers of the same names: linear
+/// warm-up from 0, then constant, linear to 0, or half a cosine to 0.
 struct ScheduleConfig {
     std::string name = "cosine";
     std::int64_t warmup_steps = 100;

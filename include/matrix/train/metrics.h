@@ -10,8 +10,8 @@ namespace matrix::train {
 /// `metrics.jsonl` of a run: one object a step, each line written whole and at once.
 class MetricsFile {
 public:
-    /// Opens for appending; lines of steps after `last_step` (of a run that went further than its checkpoint, or
-    /// died in the middle of a line) are cut off first.
+    /// Opens for appending; lines of steps after `last_step` (of a run that went further than its
+    /// checkpoint, or died in the middle of a line) are cut off first.
     MetricsFile(const std::filesystem::path& path, std::int64_t last_step);
     ~MetricsFile();
     MetricsFile(const MetricsFile&) = delete;

@@ -6,7 +6,8 @@
 
 namespace matrix::train {
 
-/// Called by the loop, never inside a step: validation, pictures, plots. The program fills it in; the trainer knows none.
+/// Called by the loop, never inside a step: validation, pictures, plots. The program fills it in;
+/// the trainer knows none.
 class StepObserver {
 public:
     virtual ~StepObserver() = default;

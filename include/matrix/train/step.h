@@ -15,7 +15,7 @@ namespace matrix::train {
 
 /// What a step tells the loop, still on the device: reading a value is what waits for it.
 struct StepResult {
-    at::Tensor loss;          ///< [] denoise + sga.weight sga + spa.weight spa, mean over the micro-batches
+    at::Tensor loss;  ///< [] denoise + sga.weight sga + spa.weight spa, mean over the micro-batches
     at::Tensor loss_denoise;  ///< []
     at::Tensor loss_sga;      ///< [] before its weight
     at::Tensor loss_spa;      ///< []
@@ -27,7 +27,7 @@ struct StepResult {
 struct LossTerms {
     at::Tensor denoise;  ///< [], detached
     alignment::Evaluation alignment;
-    at::Tensor sample;   ///< the model's v-prediction, detached
+    at::Tensor sample;  ///< the model's v-prediction, detached
 };
 
 /// Weights of the two alignment terms in the total.
@@ -36,15 +36,19 @@ struct TermWeights {
     double spa = 0.0;
 };
 
-/// Noise, forward, denoising loss, alignment, backward: one batch's share of a step, gradients added to `.grad` times `scale`.
+/// Noise, forward, denoising loss, alignment, backward: one batch's share of a step, gradients
+/// added to `.grad` times `scale`.
 [[nodiscard]] LossTerms run_batch(const Batch& batch, const models::Backbone& backbone,
-                                  const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
-                                  bool checkpointing, double scale, bool with_gradients);
+                                  const diffusion::NoiseSchedule& schedule,
+                                  alignment::Objective& objective, bool checkpointing, double scale,
+                                  bool with_gradients);
 
 /// One optimizer step over its micro-batches.
-[[nodiscard]] StepResult training_step(const std::vector<Batch>& micro_batches, const models::Backbone& backbone,
-                                       const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
-                                       AdamW& optimizer, const TermWeights& weights, double learning_rate_factor,
+[[nodiscard]] StepResult training_step(const std::vector<Batch>& micro_batches,
+                                       const models::Backbone& backbone,
+                                       const diffusion::NoiseSchedule& schedule,
+                                       alignment::Objective& objective, AdamW& optimizer,
+                                       const TermWeights& weights, double learning_rate_factor,
                                        bool checkpointing);
 
 }  // namespace matrix::train

@@ -38,14 +38,17 @@ struct RunSettings {
     TermWeights weights;
     bool checkpointing = true;
     std::filesystem::path output;
-    std::string config_text;  ///< of the resolved config; becomes `config.json` once a checkpoint has proved to fit
+    std::string config_text;  ///< of the resolved config; becomes `config.json` once a checkpoint
+                              ///< has proved to fit
 };
 
-/// Trains from step 0 or from the checkpoint `resume` to the last step: metrics and checkpoints into `output`, the
-/// adapter directory at the end. Lines and checkpoints of later steps than the first are deleted; a checkpoint that does
-/// not fit is a RunError, with `output` as it was. On SIGINT or SIGTERM it saves at the next step boundary and throws Stopped. A loss
-/// or gradient that is not finite stops the run (RunError naming step, clips and term; the last checkpoint stands) or, with
-/// `train.non_finite` = "skip", leaves the weights as they were and goes on.
-void train(const RunParts& parts, const RunSettings& settings, const std::optional<std::filesystem::path>& resume);
+/// Trains from step 0 or from the checkpoint `resume` to the last step: metrics and checkpoints
+/// into `output`, the adapter directory at the end. Lines and checkpoints of later steps than the
+/// first are deleted; a checkpoint that does not fit is a RunError, with `output` as it was. On
+/// SIGINT or SIGTERM it saves at the next step boundary and throws Stopped. A loss or gradient that
+/// is not finite stops the run (RunError naming step, clips and term; the last checkpoint stands)
+/// or, with `train.non_finite` = "skip", leaves the weights as they were and goes on.
+void train(const RunParts& parts, const RunSettings& settings,
+           const std::optional<std::filesystem::path>& resume);
 
 }  // namespace matrix::train

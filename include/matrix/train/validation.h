@@ -16,19 +16,22 @@ namespace matrix::train {
 /// The timesteps at which clips are scored.
 [[nodiscard]] const std::vector<std::int64_t>& validation_timesteps();
 
-/// A clip as validation sees it: no dropout, and noise that depends on (seed, row) alone, so that scores of different
-/// steps differ by the weights and nothing else.
-[[nodiscard]] Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row, const BatchRules& rules,
-                                     std::int64_t timestep);
+/// A clip as validation sees it: no dropout, and noise that depends on (seed, row) alone, so that
+/// scores of different steps differ by the weights and nothing else.
+[[nodiscard]] Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row,
+                                     const BatchRules& rules, std::int64_t timestep);
 
 /// Rows that are scored: at most 16, evenly spread.
 [[nodiscard]] std::vector<std::int64_t> validation_rows(std::int64_t size);
 
-/// Denoising loss and the head-free attention scores (alignment/scores.h) at the validation timesteps: `loss_denoise`, and for each
-/// term that is on `auc_`, `bind_`, `enrich_` and `aas_` with `v2t` or `v2v` (means over the term's blocks), each block's under
-/// `blocks`; a score that no clip defines is null.
-[[nodiscard]] nlohmann::json validate(const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
-                                      const alignment::AlignmentConfig& config, const data_cache::SampleSource& samples,
+/// Denoising loss and the head-free attention scores (alignment/scores.h) at the validation
+/// timesteps: `loss_denoise`, and for each term that is on `auc_`, `bind_`, `enrich_` and `aas_`
+/// with `v2t` or `v2v` (means over the term's blocks), each block's under `blocks`; a score that no
+/// clip defines is null.
+[[nodiscard]] nlohmann::json validate(const models::Backbone& backbone,
+                                      const diffusion::NoiseSchedule& schedule,
+                                      const alignment::AlignmentConfig& config,
+                                      const data_cache::SampleSource& samples,
                                       const BatchRules& rules);
 
 }  // namespace matrix::train

@@ -22,9 +22,11 @@ struct ModelFiles {
 /// Writes the configuration files and the tokenizer into `directory`.
 void write_configs(const ModelFiles& files, const std::filesystem::path& directory);
 
-/// Random weights for the three networks whose configurations are in `directory`, in the initial distributions of their
-/// references; the VAE's encoder is calibrated on a moving picture so that its scaled latents have mean 0 and standard
-/// deviation 1 a channel, with a fixed, low log-variance.
-void write_random_weights(const std::filesystem::path& directory, std::uint64_t seed, at::ScalarType dtype);
+/// Random weights for the three networks whose configurations are in `directory`, in the initial
+/// distributions of their references; the VAE's encoder is calibrated on a moving picture so that
+/// its scaled latents have mean 0 and standard deviation 1 a channel, with a fixed, low
+/// log-variance.
+void write_random_weights(const std::filesystem::path& directory, std::uint64_t seed,
+                          at::ScalarType dtype);
 
 }  // namespace matrix::cli

@@ -152,7 +152,8 @@ void check_preset(const std::string& preset) {
 
 ModelFiles model_files(const std::string& preset) {
     check_preset(preset);
-    ModelFiles files{transformer_config(), vae_config(), text_encoder_config(), scheduler_config(), model_index()};
+    ModelFiles files{transformer_config(), vae_config(), text_encoder_config(), scheduler_config(),
+                     model_index()};
     if (preset == "tiny") {
         shrink(files);
     }

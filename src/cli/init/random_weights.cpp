@@ -16,16 +16,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kLogVariance = -12.0;  ///< posterior deviation 0.0025: a random VAE's noise must not drown the picture
+constexpr double kLogVariance =
+    -12.0;  ///< posterior deviation 0.0025: a random VAE's noise must not drown the picture
 
-/// PyTorch's default for linears and convolutions, weight and bias alike: uniform in +-1/sqrt(fan in).
-at::Tensor fan_in_uniform(at::IntArrayRef shape, std::int64_t fan_in, std::uint64_t seed, const std::string& key) {
+/// PyTorch's default for linears and convolutions, weight and bias alike: uniform in +-1/sqrt(fan
+/// in).
+at::Tensor fan_in_uniform(at::IntArrayRef shape, std::int64_t fan_in, std::uint64_t seed,
+                          const std::string& key) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
     return at::empty(shape, at::kFloat)
         .uniform_(-bound, bound, keyed_generator(seed, Purpose::kModelInit, name_key(key)));
 }
 
-at::Tensor normal(at::IntArrayRef shape, double deviation, std::uint64_t seed, const std::string& key) {
+at::Tensor normal(at::IntArrayRef shape, double deviation, std::uint64_t seed,
+                  const std::string& key) {
     return keyed_normal(shape, seed, Purpose::kModelInit, name_key(key)) * deviation;
 }
 
@@ -62,8 +66,8 @@ private:
     std::int64_t fan_in_ = 1;
 };
 
-/// A VAE that mixes channels at random and averages over space: its latents carry the local colours, as a trained
-/// one's do, so that a model can learn to see who is who.
+/// A VAE that mixes channels at random and averages over space: its latents carry the local
+/// colours, as a trained one's do, so that a model can learn to see who is who.
 class SmoothInit {
 public:
     explicit SmoothInit(std::uint64_t seed) : seed_(seed) {}
@@ -76,13 +80,15 @@ public:
             return at::zeros(shape);
         }
         const std::int64_t taps = fan_in_of(shape) / shape[1];  // kernel positions
-        const at::Tensor mix = normal({shape[0], shape[1]}, std::pow(static_cast<double>(shape[1]), -0.5), seed_, key);
+        const at::Tensor mix =
+            normal({shape[0], shape[1]}, std::pow(static_cast<double>(shape[1]), -0.5), seed_, key);
         at::Tensor mixed = mix;
         while (mixed.dim() < static_cast<std::int64_t>(shape.size())) {
             mixed = mixed.unsqueeze(-1);
         }
-        const at::Tensor detail = normal(shape, kDetail * std::pow(static_cast<double>(fan_in_of(shape)), -0.5), seed_,
-                                         key + ".detail");
+        const at::Tensor detail =
+            normal(shape, kDetail * std::pow(static_cast<double>(fan_in_of(shape)), -0.5), seed_,
+                   key + ".detail");
         return mixed.expand(shape) / static_cast<double>(taps) + detail;
     }
 
@@ -101,8 +107,10 @@ void write_transformer(const fs::path& directory, std::uint64_t seed, at::Scalar
     DefaultInit init(seed);
     tensor_io::GeneratedWeights weights([&](const std::string& key, at::IntArrayRef shape) {
         if (key == "patch_embed.pos_embedding") {
-            const std::int64_t frames = (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
-            return models::sincos_position_table(config, frames, config.sample_height, config.sample_width)
+            const std::int64_t frames =
+                (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
+            return models::sincos_position_table(config, frames, config.sample_height,
+                                                 config.sample_width)
                 .unsqueeze(0)
                 .to(dtype);
         }
@@ -112,13 +120,16 @@ void write_transformer(const fs::path& directory, std::uint64_t seed, at::Scalar
     save(weights, directory / "diffusion_pytorch_model.safetensors");
 }
 
-/// Share of what a random layer adds to a token: the words stay told apart, as a trained encoder's are.
+/// Share of what a random layer adds to a token: the words stay told apart, as a trained encoder's
+/// are.
 constexpr double kTextResidual = 0.2;
 
-/// The initial distributions of the reference's T5 (initializer_factor 1), but for the layers' outputs.
+/// The initial distributions of the reference's T5 (initializer_factor 1), but for the layers'
+/// outputs.
 void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     const auto config = models::T5Config::from_file(directory / "config.json");
-    const auto d_model = static_cast<double>(config.d_model), d_kv = static_cast<double>(config.d_kv);
+    const auto d_model = static_cast<double>(config.d_model),
+               d_kv = static_cast<double>(config.d_kv);
     const auto deviation = [&](const std::string& key) {
         if (key == "shared.weight") {
             return 1.0;
@@ -135,17 +146,20 @@ void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::Scala
         return std::pow(d_model, -0.5);
     };
     tensor_io::GeneratedWeights weights([&](const std::string& key, at::IntArrayRef shape) {
-        return (shape.size() == 1 ? at::ones(shape) : normal(shape, deviation(key), seed, key)).to(dtype);
+        return (shape.size() == 1 ? at::ones(shape) : normal(shape, deviation(key), seed, key))
+            .to(dtype);
     });
     const models::T5Encoder encoder(config, weights);
     save(weights, directory / "model.safetensors");
 }
 
-/// Blobs of colour that drift over time, [1, 3, 17, H, W] in [-1, 1]: what the encoder is calibrated on.
+/// Blobs of colour that drift over time, [1, 3, 17, H, W] in [-1, 1]: what the encoder is
+/// calibrated on.
 at::Tensor moving_picture(const models::VaeConfig& config, std::uint64_t seed) {
     const at::Tensor coarse = normal({1, 3, 5, 7, 9}, 0.7, seed, "calibration");
-    return at::upsample_trilinear3d(coarse, {17, std::min<std::int64_t>(config.sample_height, 96),
-                                             std::min<std::int64_t>(config.sample_width, 160)},
+    return at::upsample_trilinear3d(coarse,
+                                    {17, std::min<std::int64_t>(config.sample_height, 96),
+                                     std::min<std::int64_t>(config.sample_width, 160)},
                                     true)
         .clamp(-1, 1);
 }
@@ -162,12 +176,13 @@ void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dty
     const std::int64_t channels = config.latent_channels;
     const at::Tensor weight = tensors.at("encoder.conv_out.conv.weight");  // [2C, I, 3, 3, 3]
     const at::Tensor bias = tensors.at("encoder.conv_out.conv.bias");      // [2C]
-    tensor_io::GeneratedWeights again([&](const std::string& key, at::IntArrayRef) { return tensors.at(key); });
+    tensor_io::GeneratedWeights again(
+        [&](const std::string& key, at::IntArrayRef) { return tensors.at(key); });
     const at::Tensor mean_half = models::VaeEncoder(config, again)
                                      .encode(moving_picture(config, seed))
                                      .narrow(1, 0, channels)
                                      .transpose(0, 1)
-                                     .flatten(1);  // [C, everything]
+                                     .flatten(1);                                // [C, everything]
     const at::Tensor factor = 1.0 / (mean_half.std(1) * config.scaling_factor);  // [C]
     bias.narrow(0, 0, channels).sub_(mean_half.mean(1)).mul_(factor);
     weight.narrow(0, 0, channels).mul_(factor.view({-1, 1, 1, 1, 1}));
@@ -176,7 +191,8 @@ void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dty
     for (auto& [key, tensor] : tensors) {
         tensor = tensor.to(dtype);
     }
-    tensor_io::write_safetensors(directory / "diffusion_pytorch_model.safetensors", tensors, {{"format", "pt"}});
+    tensor_io::write_safetensors(directory / "diffusion_pytorch_model.safetensors", tensors,
+                                 {{"format", "pt"}});
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ struct EmbeddedFile {
     std::string_view content;
 };
 
-/// The T5 tokenizer's files (assets/t5-tokenizer), carried in the program so that `init` needs nothing beside it.
+/// The T5 tokenizer's files (assets/t5-tokenizer), carried in the program so that `init` needs
+/// nothing beside it.
 [[nodiscard]] const std::vector<EmbeddedFile>& tokenizer_files();
 
 }  // namespace matrix::cli

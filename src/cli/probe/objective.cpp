@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "cli/probe/parts.h"
@@ -120,6 +121,18 @@ lora::AdapterInfo checkpoint_info(const std::optional<lora::Adapter>& adapter,
     return info;
 }
 
+/// A directory that stands there already is replaced only if it is a checkpoint, or empty.
+void check_replaceable(const std::string& directory) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    if (!fs::exists(directory, ignored) ||
+        fs::exists(fs::path(directory) / "state.json", ignored) ||
+        (fs::is_directory(directory, ignored) && fs::is_empty(directory, ignored))) {
+        return;
+    }
+    throw RunError("--save-checkpoint: " + directory + " exists and is not a checkpoint");
+}
+
 /// What a run that starts from this adapter trains: its tensors, the heads, and the input
 /// projection itself unless the adapter has a LoRA of it.
 std::map<std::string, at::Tensor> trained_tensors(models::CogVideoXTransformer& model,
@@ -145,6 +158,7 @@ void add_map(tensor_io::TensorMap& outputs, const std::string& name,
 
 Result run_objective(const Request& request) {
     const alignment::AlignmentConfig config = alignment_config(request, {"alignment"});
+    check_replaceable(request.save_checkpoint);
     check_alignment(config, models::CogVideoXConfig::from_file(request.component("transformer") /
                                                                "config.json"));
     const Inputs in(request);

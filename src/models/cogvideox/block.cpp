@@ -10,8 +10,9 @@ constexpr double kQkNormEps = 1e-6;  // fixed in the reference's block, not in i
 nn::AdaptiveNorm take_adaptive_norm(const CogVideoXConfig& config, const std::string& prefix,
                                     tensor_io::WeightSource& weights) {
     const std::int64_t dim = config.width();
-    return {take_linear(weights, prefix + ".linear", 6 * dim, config.time_embed_dim),
-            take_norm(weights, prefix + ".norm", dim, config.norm_eps, config.norm_elementwise_affine)};
+    return {
+        take_linear(weights, prefix + ".linear", 6 * dim, config.time_embed_dim),
+        take_norm(weights, prefix + ".norm", dim, config.norm_eps, config.norm_elementwise_affine)};
 }
 
 }  // namespace
@@ -33,18 +34,20 @@ CogVideoXBlock::CogVideoXBlock(const CogVideoXConfig& config, const std::string&
     ff.out = take_linear(weights, prefix + ".ff.net.2", dim, 4 * dim);
 }
 
-std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockContext& context, const nn::Tap& tap,
-                                            bool keep_hidden, nn::RecomputeMemo& memo) const {
+std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockContext& context,
+                                            const nn::Tap& tap, bool keep_hidden,
+                                            nn::RecomputeMemo& memo) const {
     const std::int64_t text_rows = context.layout.text_tokens;
 
     const nn::Modulated before_attention = norm1(x, context.silu_embedding, text_rows);
     const nn::JointAttention::Output attended =
         attn1(before_attention.rows, context.rotation, context.layout, tap, memo);
-    const at::Tensor middle = nn::add_gated(x, attended.rows, text_rows, before_attention);  // [B, S, D]
+    const at::Tensor middle =
+        nn::add_gated(x, attended.rows, text_rows, before_attention);  // [B, S, D]
 
     const nn::Modulated before_ff = norm2(middle, context.silu_embedding, text_rows);
-    const at::Tensor out =
-        nn::add_gated(middle, ff(before_ff.rows, keep_hidden, memo), text_rows, before_ff);  // [B, S, D]
+    const at::Tensor out = nn::add_gated(middle, ff(before_ff.rows, keep_hidden, memo), text_rows,
+                                         before_ff);  // [B, S, D]
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
 }
 

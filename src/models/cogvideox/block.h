@@ -17,18 +17,22 @@ namespace matrix::models {
 
 /// What all blocks of one forward share.
 struct BlockContext {
-    at::Tensor silu_embedding;  ///< [B, E] SiLU of the time (and ofs) embedding, in the compute dtype
-    at::Tensor rotation;        ///< complex64 [video tokens, 1, head_dim / 2], or undefined
+    at::Tensor
+        silu_embedding;   ///< [B, E] SiLU of the time (and ofs) embedding, in the compute dtype
+    at::Tensor rotation;  ///< complex64 [video tokens, 1, head_dim / 2], or undefined
     nn::TokenLayout layout;
 };
 
 /// One CogVideoX block over the joint [B, S, D] sequence, text rows first.
 struct CogVideoXBlock {
-    CogVideoXBlock(const CogVideoXConfig& config, const std::string& prefix, tensor_io::WeightSource& weights);
+    CogVideoXBlock(const CogVideoXConfig& config, const std::string& prefix,
+                   tensor_io::WeightSource& weights);
 
-    /// {x'}, or {x', tap output} with a tap. Pure; `keep_hidden` keeps the feed-forward's inner buffer for backward.
-    [[nodiscard]] std::vector<at::Tensor> run(const at::Tensor& x, const BlockContext& context, const nn::Tap& tap,
-                                              bool keep_hidden, nn::RecomputeMemo& memo) const;
+    /// {x'}, or {x', tap output} with a tap. Pure; `keep_hidden` keeps the feed-forward's inner
+    /// buffer for backward.
+    [[nodiscard]] std::vector<at::Tensor> run(const at::Tensor& x, const BlockContext& context,
+                                              const nn::Tap& tap, bool keep_hidden,
+                                              nn::RecomputeMemo& memo) const;
 
     /// The tensors of this block that require a gradient.
     [[nodiscard]] std::vector<at::Tensor> trainable() const;

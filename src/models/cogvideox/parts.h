@@ -9,8 +9,8 @@
 namespace matrix::models {
 
 /// `<prefix>.weight` [out, in] and, with `bias`, `<prefix>.bias` [out].
-inline nn::Linear take_linear(tensor_io::WeightSource& weights, const std::string& prefix, std::int64_t out,
-                              std::int64_t in, bool bias = true) {
+inline nn::Linear take_linear(tensor_io::WeightSource& weights, const std::string& prefix,
+                              std::int64_t out, std::int64_t in, bool bias = true) {
     nn::Linear linear;
     linear.weight = weights.take(prefix + ".weight", {out, in});
     if (bias) {
@@ -20,8 +20,8 @@ inline nn::Linear take_linear(tensor_io::WeightSource& weights, const std::strin
 }
 
 /// `<prefix>.weight` and `<prefix>.bias` [dim], or a norm without parameters.
-inline nn::LayerNorm take_norm(tensor_io::WeightSource& weights, const std::string& prefix, std::int64_t dim,
-                               double eps, bool affine = true) {
+inline nn::LayerNorm take_norm(tensor_io::WeightSource& weights, const std::string& prefix,
+                               std::int64_t dim, double eps, bool affine = true) {
     if (!affine) {
         return {{}, {}, eps};
     }

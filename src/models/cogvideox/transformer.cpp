@@ -10,8 +10,8 @@
 #include "models/cogvideox/block.h"
 #include "models/cogvideox/parts.h"
 
-// Letters: B batch, F latent frames, C channels, h x w latents, gh x gw token grid, L text rows, N video tokens,
-// D width, E embedding width.
+// Letters: B batch, F latent frames, C channels, h x w latents, gh x gw token grid, L text rows, N
+// video tokens, D width, E embedding width.
 
 namespace matrix::models {
 namespace {
@@ -22,9 +22,10 @@ constexpr double kMaxPeriod = 10000.0;
 at::Tensor sinusoid(const at::Tensor& values, std::int64_t dim, const CogVideoXConfig& config) {
     const std::int64_t half = dim / 2;
     const at::Tensor exponents =
-        at::arange(half, at::TensorOptions(at::kFloat).device(values.device())) * -std::log(kMaxPeriod) /
-        (static_cast<double>(half) - config.freq_shift);
-    const at::Tensor angles = values.to(at::kFloat).unsqueeze(1) * exponents.exp().unsqueeze(0);  // [B, half]
+        at::arange(half, at::TensorOptions(at::kFloat).device(values.device())) *
+        -std::log(kMaxPeriod) / (static_cast<double>(half) - config.freq_shift);
+    const at::Tensor angles =
+        values.to(at::kFloat).unsqueeze(1) * exponents.exp().unsqueeze(0);  // [B, half]
     at::Tensor embedding = config.flip_sin_to_cos ? at::cat({angles.cos(), angles.sin()}, 1)
                                                   : at::cat({angles.sin(), angles.cos()}, 1);
     return dim % 2 == 0 ? embedding : at::constant_pad_nd(embedding, {0, 1});
@@ -32,12 +33,15 @@ at::Tensor sinusoid(const at::Tensor& values, std::int64_t dim, const CogVideoXC
 
 struct TwoLayer {
     nn::Linear first, second;
-    [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const { return second(at::silu(first(x))); }
+    [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const {
+        return second(at::silu(first(x)));
+    }
 };
 
-TwoLayer take_two_layer(tensor_io::WeightSource& weights, const std::string& prefix, std::int64_t in,
-                        std::int64_t out) {
-    return {take_linear(weights, prefix + ".linear_1", out, in), take_linear(weights, prefix + ".linear_2", out, out)};
+TwoLayer take_two_layer(tensor_io::WeightSource& weights, const std::string& prefix,
+                        std::int64_t in, std::int64_t out) {
+    return {take_linear(weights, prefix + ".linear_1", out, in),
+            take_linear(weights, prefix + ".linear_2", out, out)};
 }
 
 }  // namespace
@@ -56,17 +60,20 @@ struct CogVideoXTransformer::Impl {
     [[nodiscard]] at::Tensor embedding(const BackboneInput& input) const;
     [[nodiscard]] at::Tensor patches(const at::Tensor& x) const;
     [[nodiscard]] at::Tensor joint_rows(const BackboneInput& input) const;
-    [[nodiscard]] at::Tensor positions(std::int64_t frames, std::int64_t height, std::int64_t width) const;
+    [[nodiscard]] at::Tensor positions(std::int64_t frames, std::int64_t height,
+                                       std::int64_t width) const;
     [[nodiscard]] at::Tensor unpatchify(const at::Tensor& rows, at::IntArrayRef input_shape) const;
 };
 
-CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config, tensor_io::WeightSource& weights)
+CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config,
+                                           tensor_io::WeightSource& weights)
     : impl_(std::make_unique<Impl>()) {
     Impl& m = *impl_;
     m.config = config;
     const std::int64_t dim = config.width(), p = config.patch_size;
     if (config.patch_size_t) {
-        m.proj = take_linear(weights, "patch_embed.proj", dim, config.in_channels * p * p * *config.patch_size_t);
+        m.proj = take_linear(weights, "patch_embed.proj", dim,
+                             config.in_channels * p * p * *config.patch_size_t);
     } else {
         m.proj.weight = weights.take("patch_embed.proj.weight", {dim, config.in_channels, p, p});
         if (config.patch_bias) {
@@ -75,13 +82,16 @@ CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config, tensor
     }
     m.text_proj = take_linear(weights, "patch_embed.text_proj", dim, config.text_embed_dim);
     if (config.use_learned_positional_embeddings) {
-        const std::int64_t frames = (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
+        const std::int64_t frames =
+            (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
         const std::int64_t tokens = frames * (config.sample_height / p) * (config.sample_width / p);
-        m.pos_embedding = weights.take("patch_embed.pos_embedding", {1, config.max_text_seq_length + tokens, dim});
+        m.pos_embedding = weights.take("patch_embed.pos_embedding",
+                                       {1, config.max_text_seq_length + tokens, dim});
     }
     m.time_embedding = take_two_layer(weights, "time_embedding", dim, config.time_embed_dim);
     if (config.ofs_embed_dim) {
-        m.ofs_embedding = take_two_layer(weights, "ofs_embedding", *config.ofs_embed_dim, *config.ofs_embed_dim);
+        m.ofs_embedding =
+            take_two_layer(weights, "ofs_embedding", *config.ofs_embed_dim, *config.ofs_embed_dim);
     }
     for (std::int64_t i = 0; i < config.num_layers; ++i) {
         m.blocks.emplace_back(config, "transformer_blocks." + std::to_string(i), weights);
@@ -90,7 +100,8 @@ CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config, tensor
     m.norm_final = take_norm(weights, "norm_final", dim, config.norm_eps, affine);
     m.norm_out_norm = take_norm(weights, "norm_out.norm", dim, config.norm_eps, affine);
     m.norm_out = take_linear(weights, "norm_out.linear", 2 * dim, config.time_embed_dim);
-    m.proj_out = take_linear(weights, "proj_out", config.out_channels * p * p * m.patch_frames(), dim);
+    m.proj_out =
+        take_linear(weights, "proj_out", config.out_channels * p * p * m.patch_frames(), dim);
     weights.finish();
 }
 
@@ -100,29 +111,37 @@ void CogVideoXTransformer::Impl::check(const BackboneInput& input) const {
     const at::Tensor& x = input.hidden_states;
     expect_shape(x, {-1, -1, config.in_channels, -1, -1}, "hidden_states");
     const std::int64_t batch = x.size(0);
-    expect_shape(input.encoder_hidden_states, {batch, -1, config.text_embed_dim}, "encoder_hidden_states");
+    expect_shape(input.encoder_hidden_states, {batch, -1, config.text_embed_dim},
+                 "encoder_hidden_states");
     expect_shape(input.timestep, {batch}, "timestep");
-    if (batch < 1 || x.size(1) < 1 || x.size(3) < config.patch_size || x.size(4) < config.patch_size ||
-        x.size(3) % config.patch_size != 0 || x.size(4) % config.patch_size != 0) {
-        throw RunError("hidden_states: " + shape_text(x.sizes()) + " does not divide into patches of " +
-                       std::to_string(config.patch_size) + " x " + std::to_string(config.patch_size));
+    if (batch < 1 || x.size(1) < 1 || x.size(3) < config.patch_size ||
+        x.size(4) < config.patch_size || x.size(3) % config.patch_size != 0 ||
+        x.size(4) % config.patch_size != 0) {
+        throw RunError("hidden_states: " + shape_text(x.sizes()) +
+                       " does not divide into patches of " + std::to_string(config.patch_size) +
+                       " x " + std::to_string(config.patch_size));
     }
     if (x.size(1) % patch_frames() != 0) {
-        throw RunError("hidden_states: " + std::to_string(x.size(1)) + " latent frames are no multiple of patch_size_t " +
+        throw RunError("hidden_states: " + std::to_string(x.size(1)) +
+                       " latent frames are no multiple of patch_size_t " +
                        std::to_string(patch_frames()));
     }
-    if (config.patch_size_t && (x.size(3) > config.sample_height || x.size(4) > config.sample_width)) {
-        throw RunError("hidden_states: latents of " + std::to_string(x.size(3)) + " x " + std::to_string(x.size(4)) +
-                       " are larger than the rotary table's " + std::to_string(config.sample_height) + " x " +
+    if (config.patch_size_t &&
+        (x.size(3) > config.sample_height || x.size(4) > config.sample_width)) {
+        throw RunError("hidden_states: latents of " + std::to_string(x.size(3)) + " x " +
+                       std::to_string(x.size(4)) + " are larger than the rotary table's " +
+                       std::to_string(config.sample_height) + " x " +
                        std::to_string(config.sample_width));
     }
     if (config.use_learned_positional_embeddings &&
         (x.size(3) != config.sample_height || x.size(4) != config.sample_width)) {
         throw RunError("hidden_states: the learned position table is for latents of " +
-                       std::to_string(config.sample_height) + " x " + std::to_string(config.sample_width) + ", not " +
-                       std::to_string(x.size(3)) + " x " + std::to_string(x.size(4)));
+                       std::to_string(config.sample_height) + " x " +
+                       std::to_string(config.sample_width) + ", not " + std::to_string(x.size(3)) +
+                       " x " + std::to_string(x.size(4)));
     }
-    if (config.has_position_table() && input.encoder_hidden_states.size(1) != config.max_text_seq_length) {
+    if (config.has_position_table() &&
+        input.encoder_hidden_states.size(1) != config.max_text_seq_length) {
         throw RunError("encoder_hidden_states: a model with a position table wants " +
                        std::to_string(config.max_text_seq_length) + " text rows, got " +
                        std::to_string(input.encoder_hidden_states.size(1)));
@@ -131,7 +150,8 @@ void CogVideoXTransformer::Impl::check(const BackboneInput& input) const {
 
 at::Tensor CogVideoXTransformer::Impl::embedding(const BackboneInput& input) const {
     const at::ScalarType dtype = input.hidden_states.scalar_type();
-    at::Tensor emb = time_embedding(sinusoid(input.timestep, config.width(), config).to(dtype));  // [B, E]
+    at::Tensor emb =
+        time_embedding(sinusoid(input.timestep, config.width(), config).to(dtype));  // [B, E]
     if (config.ofs_embed_dim) {
         // The reference's `ofs` tensor has the dtype of the latents.
         const at::Tensor ofs = at::full({1}, input.ofs, input.hidden_states.options());
@@ -145,11 +165,13 @@ at::Tensor CogVideoXTransformer::Impl::patches(const at::Tensor& x) const {
     const std::int64_t batch = x.size(0), frames = x.size(1) / pt, channels = x.size(2);
     const std::int64_t gh = x.size(3) / p, gw = x.size(4) / p;
     return x.reshape({batch, frames, pt, channels, gh, p, gw, p})
-        .permute({0, 1, 4, 6, 3, 2, 5, 7})  // [B, F, gh, gw, C, pt, p, p]: the order of the weight's columns
+        .permute({0, 1, 4, 6, 3, 2, 5,
+                  7})  // [B, F, gh, gw, C, pt, p, p]: the order of the weight's columns
         .reshape({batch, frames * gh * gw, channels * pt * p * p});
 }
 
-at::Tensor CogVideoXTransformer::Impl::positions(std::int64_t frames, std::int64_t height, std::int64_t width) const {
+at::Tensor CogVideoXTransformer::Impl::positions(std::int64_t frames, std::int64_t height,
+                                                 std::int64_t width) const {
     const std::int64_t pixel_frames = (frames - 1) * config.temporal_compression_ratio + 1;
     if (pos_embedding.defined() && pixel_frames == config.sample_frames) {
         return pos_embedding;
@@ -160,22 +182,27 @@ at::Tensor CogVideoXTransformer::Impl::positions(std::int64_t frames, std::int64
 
 at::Tensor CogVideoXTransformer::Impl::joint_rows(const BackboneInput& input) const {
     const at::Tensor& x = input.hidden_states;
-    at::Tensor joint = at::cat({text_proj(input.encoder_hidden_states), proj(patches(x))}, 1);  // [B, L + N, D]
+    at::Tensor joint =
+        at::cat({text_proj(input.encoder_hidden_states), proj(patches(x))}, 1);  // [B, L + N, D]
     if (config.has_position_table()) {
-        joint = joint + positions(x.size(1), x.size(3), x.size(4)).to(joint.device(), joint.scalar_type());
+        joint = joint +
+                positions(x.size(1), x.size(3), x.size(4)).to(joint.device(), joint.scalar_type());
     }
     return joint;
 }
 
-at::Tensor CogVideoXTransformer::Impl::unpatchify(const at::Tensor& rows, at::IntArrayRef shape) const {
+at::Tensor CogVideoXTransformer::Impl::unpatchify(const at::Tensor& rows,
+                                                  at::IntArrayRef shape) const {
     const std::int64_t p = config.patch_size, pt = patch_frames();
-    const std::int64_t batch = shape[0], frames = shape[1] / pt, gh = shape[3] / p, gw = shape[4] / p;
+    const std::int64_t batch = shape[0], frames = shape[1] / pt, gh = shape[3] / p,
+                       gw = shape[4] / p;
     return rows.reshape({batch, frames, gh, gw, config.out_channels, pt, p, p})
         .permute({0, 1, 5, 4, 2, 6, 3, 7})  // [B, F, pt, C, gh, p, gw, p]
         .reshape({batch, frames * pt, config.out_channels, gh * p, gw * p});
 }
 
-BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const ForwardOptions& options) const {
+BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
+                                             const ForwardOptions& options) const {
     const Impl& m = *impl_;
     m.check(input);
     const at::Tensor& latents = input.hidden_states;
@@ -186,8 +213,10 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const F
     const at::Tensor emb = m.embedding(input);
     context.silu_embedding = at::silu(emb);
     if (m.config.use_rotary_positional_embeddings) {
-        const RotaryTable table = rotary_table(m.config, latents.size(1), latents.size(3), latents.size(4));
-        context.rotation = at::complex(table.cos.slice(1, 0, c10::nullopt, 2), table.sin.slice(1, 0, c10::nullopt, 2))
+        const RotaryTable table =
+            rotary_table(m.config, latents.size(1), latents.size(3), latents.size(4));
+        context.rotation = at::complex(table.cos.slice(1, 0, c10::nullopt, 2),
+                                       table.sin.slice(1, 0, c10::nullopt, 2))
                                .unsqueeze(1)
                                .to(latents.device());  // [N, 1, head_dim / 2]
     }
@@ -199,11 +228,13 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const F
         const auto tap_entry = options.taps.find(i);
         const nn::Tap tap = tap_entry == options.taps.end() ? nn::Tap() : tap_entry->second;
         const std::vector<at::Tensor> trainable = block.trainable();
-        const bool differentiates = c10::GradMode::is_enabled() && (x.requires_grad() || !trainable.empty());
+        const bool differentiates =
+            c10::GradMode::is_enabled() && (x.requires_grad() || !trainable.empty());
         std::vector<at::Tensor> outputs;
         if (differentiates && options.checkpointing) {
-            const nn::BlockFunction run = [&block, context, tap](const std::vector<at::Tensor>& inputs,
-                                                                 nn::RecomputeMemo& memo) {
+            const nn::BlockFunction run = [&block, context, tap](
+                                              const std::vector<at::Tensor>& inputs,
+                                              nn::RecomputeMemo& memo) {
                 return block.run(inputs[0], context, tap, false, memo);
             };
             outputs = nn::recompute_in_backward(run, {x}, trainable);
@@ -218,27 +249,40 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input, const F
     }
 
     const at::Tensor video = x.narrow(1, text_rows, x.size(1) - text_rows);  // [B, N, D]
-    const std::vector<at::Tensor> shift_scale = m.norm_out(context.silu_embedding).unsqueeze(1).chunk(2, 2);
-    const at::Tensor y = m.norm_out_norm(m.norm_final(video)) * (1 + shift_scale[1]) + shift_scale[0];
+    const std::vector<at::Tensor> shift_scale =
+        m.norm_out(context.silu_embedding).unsqueeze(1).chunk(2, 2);
+    const at::Tensor y =
+        m.norm_out_norm(m.norm_final(video)) * (1 + shift_scale[1]) + shift_scale[0];
     output.sample = m.unpatchify(m.proj_out(y), latents.sizes());
     return output;
 }
 
-nn::TokenLayout CogVideoXTransformer::layout(std::int64_t frames, std::int64_t height, std::int64_t width,
-                                             std::int64_t text_tokens) const {
+nn::TokenLayout CogVideoXTransformer::layout(std::int64_t frames, std::int64_t height,
+                                             std::int64_t width, std::int64_t text_tokens) const {
     const std::int64_t p = impl_->config.patch_size;
-    return {nn::TokenLayout::Attention::kJoint, text_tokens, frames / impl_->patch_frames(), height / p, width / p};
+    return {nn::TokenLayout::Attention::kJoint, text_tokens, frames / impl_->patch_frames(),
+            height / p, width / p};
 }
 
-std::int64_t CogVideoXTransformer::num_blocks() const { return static_cast<std::int64_t>(impl_->blocks.size()); }
+std::int64_t CogVideoXTransformer::num_blocks() const {
+    return static_cast<std::int64_t>(impl_->blocks.size());
+}
 
-std::int64_t CogVideoXTransformer::in_channels() const { return impl_->config.in_channels; }
+std::int64_t CogVideoXTransformer::in_channels() const {
+    return impl_->config.in_channels;
+}
 
-at::ScalarType CogVideoXTransformer::dtype() const { return impl_->text_proj.weight.scalar_type(); }
+at::ScalarType CogVideoXTransformer::dtype() const {
+    return impl_->text_proj.weight.scalar_type();
+}
 
-at::Device CogVideoXTransformer::device() const { return impl_->text_proj.weight.device(); }
+at::Device CogVideoXTransformer::device() const {
+    return impl_->text_proj.weight.device();
+}
 
-nn::Linear& CogVideoXTransformer::input_projection() { return impl_->proj; }
+nn::Linear& CogVideoXTransformer::input_projection() {
+    return impl_->proj;
+}
 
 std::map<std::string, nn::Linear*> CogVideoXTransformer::adaptable_linears() {
     std::map<std::string, nn::Linear*> linears;
@@ -261,14 +305,17 @@ void CogVideoXTransformer::widen_input(std::int64_t channels) {
     if (added == 0) {
         return;
     }
-    // Channels are the slowest of a patch's columns, in the convolution and in the temporal patches' linear alike.
+    // Channels are the slowest of a patch's columns, in the convolution and in the temporal
+    // patches' linear alike.
     std::vector<std::int64_t> shape = m.proj.weight.sizes().vec();
     shape[1] = shape[1] / m.config.in_channels * added;
     m.proj.weight = at::cat({m.proj.weight, at::zeros(shape, m.proj.weight.options())}, 1);
     m.config.in_channels = channels;
 }
 
-const CogVideoXConfig& CogVideoXTransformer::config() const { return impl_->config; }
+const CogVideoXConfig& CogVideoXTransformer::config() const {
+    return impl_->config;
+}
 
 std::unique_ptr<CogVideoXTransformer> load_cogvideox(const std::filesystem::path& model_directory,
                                                      at::ScalarType dtype, at::Device device) {
