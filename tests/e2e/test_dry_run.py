@@ -1,0 +1,70 @@
+"""train --dry-run: the memory plan from the configuration files alone."""
+
+import re
+
+import pytest
+from training import MATRIX, Program, contents
+
+GIB = 2.0**30
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory) -> Program:
+    directory = tmp_path_factory.mktemp("paper")
+    assert MATRIX.exists()
+    Program(directory).run("init", "--preset", "5b-i2v", "--config-only", "--out", "model", "-q")
+    return Program(directory)
+
+
+def plan(program, *assignments) -> dict[str, float]:
+    arguments = ["train", "--config", "model/run.json", "--dry-run"]
+    for assignment in assignments:
+        arguments += ["--set", assignment]
+    text = program.run(*arguments).stdout
+    return {name: float(gib) for name, gib in re.findall(r"^ *([a-z ]+?) +([0-9.]+) GiB", text, re.MULTILINE)}
+
+
+def test_counts_of_the_paper_configuration(paper):
+    sizes = plan(paper)
+    assert not list(paper.directory.rglob("*.safetensors"))
+    # Weights: 5.62e9 bfloat16 parameters. Trained: 12 linears of 128 x 2 x 3072 and a 3072 x 192 + 3072 projection.
+    assert sizes["weights"] == pytest.approx(10.48, abs=0.02)
+    trained = 4 * (12 * 128 * 2 * 3072 + 3072 * 193) / GIB
+    assert sizes["trained"] == pytest.approx(trained, abs=0.006)
+    assert sizes["optimizer"] == pytest.approx(3 * trained, abs=0.01)
+    # Kept: block input and attention output in bfloat16, log-sum-exp in float32, of 17776 rows, 42 times.
+    rows = 226 + 13 * 30 * 45
+    kept = 42 * rows * (2 * 3072 * 2 + 48 * 4) / GIB
+    assert sizes["activations"] == pytest.approx(kept, abs=0.01)
+    # 22.6 GiB is the figure the design was made for: what does not fit a 24 GB card is no plan.
+    assert sizes["total"] == pytest.approx(22.6, rel=0.03)
+    parts = [value for name, value in sizes.items() if name not in ("total",) and "encoder" not in name]
+    assert sum(parts) == pytest.approx(sizes["total"], abs=0.03)
+
+
+def test_follows_the_configuration(paper):
+    base = plan(paper)
+    # Nothing below block 7 needs a backward when the input projection is frozen.
+    frozen = plan(paper, "lora.input_projection=frozen", "data.id_map=false")
+    assert frozen["activations"] == pytest.approx(base["activations"] * 35 / 42, abs=0.01)
+    assert plan(paper, "train.batch_size=2")["activations"] == pytest.approx(2 * base["activations"], abs=0.02)
+    assert plan(paper, "data.frames=25")["activations"] < 0.6 * base["activations"]
+    assert plan(paper, "memory.checkpointing=false")["activations"] > 40
+    assert "alignment" not in plan(paper, "alignment.sga=null", "alignment.spa=null")
+
+
+def test_touches_nothing(paper):
+    before = contents(paper.directory)
+    plan(paper, "output=runs/new")
+    assert contents(paper.directory) == before
+    assert not (paper.directory / "runs").exists()
+
+
+def test_reports_faults_as_a_run_would(paper):
+    lines = paper.faults(
+        "train", "--config", "model/run.json", "--dry-run",
+        "--set", "lora.blocks=[42]", "--set", "alignment.spa.blocks=[50]", code=2,
+    )  # fmt: skip
+    assert len(lines) == 2
+    assert "lora.blocks" in lines[0] and "42" in lines[0]
+    assert "alignment.spa.blocks" in lines[1] and "50" in lines[1]
