@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/probe/parts.h"
 #include "matrix/core/error.h"
+#include "matrix/log/log.h"
 
 namespace matrix::cli {
 namespace {
@@ -86,6 +87,10 @@ std::string first_of(const std::vector<std::string>& faults) {
 }
 
 void probe_main(const Request& request, const std::set<std::string>& given) {
+    if (given.count("--verbose") == 0) {
+        log::configure(
+            log::Level::kError);  // a failure is one line on stderr, with no warning before it
+    }
     try {
         run_part(request, given);
     } catch (const UsageError& error) {
