@@ -1,5 +1,5 @@
 """Exported adapters in diffusers: loaded by its own pipeline, without a word of complaint, they compute what
-the training weights computed. Run with the Python environment of `scripts/setup.sh --python`; MATRIX_BIN names
+the training weights computed. Run with the Python environment of `scripts/setup.sh --python`; MATRIX names
 the program (default build/release/bin/matrix)."""
 
 import json
@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
-MATRIX = Path(os.environ.get("MATRIX_BIN", ROOT / "build" / "release" / "bin" / "matrix"))
+MATRIX = Path(os.environ.get("MATRIX", ROOT / "build" / "release" / "bin" / "matrix"))
 STOCK = "pytorch_lora_weights.safetensors"
 PROJECTION = "patch_embed.proj"
 LINEARS = [f"transformer_blocks.{i}.attn1.{name}" for i in (0, 2) for name in ("to_q", "to_k", "to_v", "to_out.0")]
