@@ -92,5 +92,26 @@ TEST(ModelEncoders, AMissingModelIsAnErrorThatNamesTheFile) {
     test::expect_error([&] { prepare(options); }, {"vae"});
 }
 
+TEST(ModelEncoders, AFileThatIsNotTheVaesIsRefused) {
+    const test::Dataset data;
+    data.write_two_clips();
+    const test::TempDirectory directory;
+    write_model(directory / "model");
+    const fs::path file = directory / "model/vae/diffusion_pytorch_model.safetensors";
+    tensor_io::TensorMap tensors = tensor_io::SafetensorsFile(file).all();
+    auto renamed = tensors.extract("decoder.conv_out.conv.bias");
+    renamed.key() = "decoder.conv_out.bias";
+    tensors.insert(std::move(renamed));
+    tensor_io::write_safetensors(file, tensors);
+    PrepareOptions options;
+    options.model = directory / "model";
+    options.data = data.config();
+    options.data.cache = (directory / "cache").string();
+    options.dtype = at::kFloat;
+    test::expect_error([&] { prepare(options); }, {"missing tensor \"decoder.conv_out.conv.bias\"",
+                                                   "unexpected tensor \"decoder.conv_out.bias\""});
+    EXPECT_FALSE(fs::exists(directory / "cache/videos"));
+}
+
 }  // namespace
 }  // namespace matrix::prepare

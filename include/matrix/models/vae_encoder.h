@@ -40,8 +40,8 @@ struct VaeConfig {
 /// are per chunk, so the chunking is part of the result.
 class VaeEncoder {
 public:
-    /// Takes `encoder.*` and expects `decoder.*` beside it, unread. The caller's `weights.finish()`
-    /// reports what does not fit.
+    /// Takes `encoder.*`, expects `decoder.*` beside it, unread, and finishes the source: RunError
+    /// with all faulty keys of both halves.
     VaeEncoder(const VaeConfig& config, tensor_io::WeightSource& weights);
     ~VaeEncoder();
     VaeEncoder(VaeEncoder&&) noexcept;

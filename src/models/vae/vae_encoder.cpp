@@ -30,6 +30,7 @@ struct VaeEncoder::Impl {
         vae::for_each_decoder_weight(config, [&](const std::string& key, at::IntArrayRef shape) {
             weights.expect(key, shape);
         });
+        weights.finish();
     }
 
     // One clip or tile, [1, 3, T, H, W] of any dtype and device, chunk by chunk.

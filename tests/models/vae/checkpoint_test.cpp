@@ -45,9 +45,7 @@ protected:
         const std::string stem = "diffusion_pytorch_model";
         tensor_io::write_safetensors(directory_ / (stem + ".safetensors"), tensors);
         tensor_io::FileWeights weights(directory_, stem, dtype, at::kCPU);
-        VaeEncoder encoder(testing::fixture_config("tiny"), weights);
-        weights.finish();
-        return encoder;
+        return {testing::fixture_config("tiny"), weights};
     }
 
     fs::path directory_ =
