@@ -4,6 +4,7 @@
 #include "matrix/core/random.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/progress.h"
+#include "matrix/models/posterior.h"
 
 #include <ATen/ATen.h>
 
@@ -44,7 +45,7 @@ tensor_io::TensorMap encode_video(const Encode& encode, const at::Tensor& video,
 
 at::Tensor encode_id_map(const Encode& encode, const at::Tensor& id_map, const std::string& name) {
     const at::Tensor moments = encode_finite(encode, id_map.unsqueeze(1), name);  // [2C, 1, h, w]
-    return moments.narrow(0, 0, moments.size(0) / 2).contiguous();
+    return models::posterior_mean(moments).contiguous();
 }
 
 void encode_prompts(const Encode& encode, const at::Tensor& input_ids,

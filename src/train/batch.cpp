@@ -7,22 +7,19 @@
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/core/shape.h"
+#include "matrix/models/posterior.h"
 
 // Letters: C latent channels, F latent frames, h x w latents, N interactions, L text rows.
 
 namespace matrix::train {
 namespace {
 
-/// mean + exp(0.5 clamp(logvar)) noise of [2C, F, h, w] moments, as [F, C, h, w].
+/// A posterior sample of [2C, F, h, w] moments, as [F, C, h, w].
 at::Tensor sample_moments(const at::Tensor& moments, std::uint64_t seed, Purpose purpose,
                           std::int64_t number) {
-    const std::int64_t channels = moments.size(0) / 2;
-    const at::Tensor mean = moments.narrow(0, 0, channels);
-    const at::Tensor deviation =
-        moments.narrow(0, channels, channels).clamp(-30.0, 20.0).mul(0.5).exp();
-    const at::Tensor noise =
-        keyed_normal(mean.sizes(), seed, purpose, static_cast<std::uint64_t>(number));
-    return (mean + deviation * noise).transpose(0, 1);
+    const at::Tensor noise = keyed_normal(models::posterior_mean(moments).sizes(), seed, purpose,
+                                          static_cast<std::uint64_t>(number));
+    return models::sample_posterior(moments, noise).transpose(0, 1);
 }
 
 /// [1, C, h, w] in front of zeros, [F, C, h, w].

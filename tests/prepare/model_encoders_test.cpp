@@ -6,6 +6,7 @@
 #include "data_source/dataset.h"
 #include "matrix/core/random.h"
 #include "matrix/data_source/sample.h"
+#include "matrix/models/posterior.h"
 #include "matrix/models/t5.h"
 #include "matrix/models/vae_encoder.h"
 #include "matrix/prepare/prepare.h"
@@ -65,7 +66,7 @@ TEST(ModelEncoders, EncodeAsTheModelsDo) {
         const at::Tensor moments = vae.encode(raw.video.unsqueeze(0).to(dtype));
         expect_equal(sample.video_moments, moments[0].to(at::kFloat), "video_moments");
         const at::Tensor painted = vae.encode(raw.id_map.unsqueeze(0).unsqueeze(2).to(dtype));
-        expect_equal(sample.id_map_mean, models::posterior_mean(painted)[0].to(at::kFloat),
+        expect_equal(sample.id_map_mean, models::posterior_mean(painted[0]).to(at::kFloat),
                      "id_map_mean");
 
         tensor_io::FileWeights t5_weights(options.model / "text_encoder", "model", dtype, at::kCPU);

@@ -64,10 +64,4 @@ private:
 /// writes).
 void take_vae_weights(const VaeConfig& config, tensor_io::WeightSource& weights);
 
-/// mean + exp(0.5 * clamp(logvar, -30, 20)) * noise of [B, 2C, ...] moments; `noise` [B, C, ...].
-[[nodiscard]] at::Tensor sample_posterior(const at::Tensor& moments, const at::Tensor& noise);
-
-/// The mean half of [B, 2C, ...] moments.
-[[nodiscard]] at::Tensor posterior_mean(const at::Tensor& moments);
-
 }  // namespace matrix::models

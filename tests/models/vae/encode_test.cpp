@@ -184,25 +184,5 @@ TEST(VaeEncoder, RefusesTilesTooSmallToEncode) {
         ThrowsMessage<RunError>(HasSubstr("height of 16")));
 }
 
-TEST(Posterior, SamplesAroundTheMean) {
-    const at::Tensor mean = uniform("mean", {2, 4, 3, 2, 2});
-    const at::Tensor logvar = uniform("logvar", {2, 4, 3, 2, 2}) * 40.0;  // beyond both bounds
-    const at::Tensor noise = uniform("noise", {2, 4, 3, 2, 2});
-    const at::Tensor moments = at::cat({mean, logvar}, 1);
-    EXPECT_TRUE(at::equal(posterior_mean(moments), mean));
-    const at::Tensor wanted = mean + at::exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise;
-    EXPECT_TRUE(at::allclose(sample_posterior(moments, noise), wanted, 1e-6, 1e-6));
-    EXPECT_TRUE(at::equal(moments, at::cat({mean, logvar}, 1)));
-    EXPECT_EQ(sample_posterior(moments.to(at::kBFloat16), noise).scalar_type(), at::kBFloat16);
-}
-
-TEST(Posterior, RefusesNoiseOfAnotherShape) {
-    EXPECT_THAT(
-        [] {
-            (void)sample_posterior(at::zeros({1, 8, 1, 2, 2}), at::zeros({1, 8, 1, 2, 2}));
-        },
-        ThrowsMessage<RunError>(HasSubstr("posterior noise")));
-}
-
 }  // namespace
 }  // namespace matrix::models
