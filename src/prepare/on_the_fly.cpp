@@ -80,11 +80,10 @@ data_cache::EncodedSample OnTheFlySource::get(std::int64_t index, std::uint64_t 
     sample.token_mask = raw.token_mask;
     sample.query_mask = raw.query_mask;
     sample.masks = raw.masks;
-    const at::Tensor first = raw.video.narrow(1, 0, 1);  // [3, 1, H, W]
-    const at::Tensor noisy = noisy_first_frame(first, seed, sample_number);
+    const at::Tensor noisy =
+        noisy_first_frame(raw.video.narrow(1, 0, 1), seed, sample_number);  // [3, 1, H, W]
     const std::lock_guard lock(impl_->encode_mutex);
     sample.video_moments = encode_finite(impl_->encode, raw.video, raw.name);
-    sample.image_clean_moments = encode_finite(impl_->encode, first, raw.name);
     sample.image_moments = encode_finite(impl_->encode, noisy, raw.name);
     if (raw.id_map.defined() && raw.has_masks) {
         sample.id_map_mean = encode_id_map(impl_->encode, raw.id_map, raw.name);

@@ -14,7 +14,8 @@ struct EncodedSample {
     std::string name;                ///< the row's video, for messages
     at::Tensor video_moments;        ///< [2C, F, h, w] float32: mean, raw log-variance
     at::Tensor image_moments;        ///< [2C, 1, h, w] float32 of the noisy first frame
-    at::Tensor image_clean_moments;  ///< [2C, 1, h, w] float32 of the clean first frame
+    at::Tensor image_clean_moments;  ///< [2C, 1, h, w] float32 of the clean first frame; undefined
+                                     ///< where encoders run on the fly: training does not use it
     at::Tensor id_map_mean;  ///< [C, 1, h, w] float32, unscaled; undefined without an ID map or
                              ///< without masks
     at::Tensor prompt;       ///< [L, D_t] float32 or bfloat16

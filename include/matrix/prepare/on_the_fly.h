@@ -9,9 +9,10 @@
 
 namespace matrix::prepare {
 
-/// Samples without a cache: a call of `get` decodes and runs the VAE, its noise drawn by (seed,
-/// sample number). Prompts are encoded once, when it is made, and kept in memory. Decoding runs in
-/// the callers' threads, encoding in one at a time.
+/// Samples without a cache: a call of `get` decodes and runs the VAE on the video, the noisy
+/// first frame (drawn by (seed, sample number)) and the ID map; `image_clean_moments` stays
+/// undefined. Prompts are encoded once, when it is made, and kept in memory. Decoding runs in the
+/// callers' threads, encoding in one at a time.
 class OnTheFlySource final : public data_cache::SampleSource {
 public:
     /// RunError with every fault of the data set that headers show.
