@@ -104,9 +104,13 @@ void FileHashes::save() {
     for (const auto& [path, known] : known_) {
         json[path] = {known.stamp, known.hash};
     }
-    write_file_atomically(memo_,
-                          json.dump(0, ' ', false, nlohmann::json::error_handler_t::replace));
-    changed_ = false;
+    try {
+        write_file_atomically(memo_,
+                              json.dump(0, ' ', false, nlohmann::json::error_handler_t::replace));
+        changed_ = false;
+    } catch (const RunError&) {
+        // The next start hashes again.
+    }
 }
 
 }  // namespace matrix::data_cache

@@ -164,10 +164,10 @@ fs::path hashes_path(const fs::path& cache) {
 }
 
 std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const EncoderIds& encoders,
-                                        bool nearest_query) {
+                                        FileHashes& hashes, bool nearest_query) {
     const fs::path cache = *config.cache;
-    FileHashes hashes(hashes_path(cache));
     const auto changed = changed_sources(CacheIndex::load(cache), config.path, hashes);
+    hashes.save();
     if (!changed.empty()) {
         throw RunError(changed);
     }
@@ -182,7 +182,8 @@ std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const fs::path
             "cache");
     }
     FileHashes hashes(hashes_path(*config.cache));
-    return open_cache(config, encoder_ids(model, dtype, hashes), nearest_query);
+    const EncoderIds encoders = encoder_ids(model, dtype, hashes);
+    return open_cache(config, encoders, hashes, nearest_query);
 }
 
 }  // namespace matrix::data_cache

@@ -34,6 +34,7 @@ public:
         for (std::size_t i = 0; i < plan_.manifest.rows.size(); ++i) {
             plan_row(i);
         }
+        hashes_.save();
         if (!report_.faults.empty()) {
             throw RunError(report_.faults);
         }

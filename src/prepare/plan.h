@@ -21,8 +21,8 @@ struct Plan {
     std::vector<std::string> notes;
 };
 
-/// Hashes the data set's files and looks for their entries; decodes nothing. RunError with every
-/// fault that headers and text show.
+/// Hashes the data set's files and looks for their entries; decodes nothing. Saves `hashes`, also
+/// where the data set has faults. RunError with every fault that headers and text show.
 [[nodiscard]] Plan make_plan(const data_cache::DataConfig& config,
                              const data_cache::EncoderIds& encoders,
                              const text::T5Tokenizer& tokenizer, data_cache::FileHashes& hashes);

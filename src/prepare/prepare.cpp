@@ -159,6 +159,14 @@ bool travels_alone(const DataConfig& config, const data_cache::EncoderIds& ids) 
     return !can_prepare && std::filesystem::exists(data_cache::index_path(*config.cache), ignored);
 }
 
+void bring_up_to_date(const PrepareOptions& options, const Encoders& encoders,
+                      const data_cache::EncoderIds& ids, data_cache::FileHashes& hashes) {
+    const text::T5Tokenizer tokenizer(options.model / "tokenizer");
+    Plan plan = make_plan(options.data, ids, tokenizer, hashes);
+    std::ranges::for_each(plan.notes, [](const std::string& note) { log::warning(note); });
+    Preparation(options, encoders, std::move(plan), tokenizer).run();
+}
+
 void say_counts(const std::string& cache, std::int64_t num_clips, std::int64_t num_without) {
     log::info(cache + ": " + std::to_string(num_clips) + " clips" +
               (num_without > 0
@@ -178,13 +186,9 @@ void prepare(const PrepareOptions& options, const Encoders& encoders) {
     if (!options.data.cache) {
         throw UsageError("data.cache: is null; name the folder that the encodings shall go to");
     }
-    const text::T5Tokenizer tokenizer(options.model / "tokenizer");
     data_cache::FileHashes hashes(data_cache::hashes_path(*options.data.cache));
     const data_cache::EncoderIds ids = encoders.ids(hashes);
-    Plan plan = make_plan(options.data, ids, tokenizer, hashes);
-    hashes.save();
-    std::ranges::for_each(plan.notes, [](const std::string& note) { log::warning(note); });
-    Preparation(options, encoders, std::move(plan), tokenizer).run();
+    bring_up_to_date(options, encoders, ids, hashes);
 }
 
 std::vector<std::string> verify(const PrepareOptions& options) {
@@ -231,9 +235,9 @@ std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& opti
     if (travels_alone(data, ids)) {
         log::info(*data.cache +
                   ": used as it stands, without the data set or the encoders beside it");
-        reader = data_cache::open_cache(data, ids, options.nearest_query);
+        reader = data_cache::open_cache(data, ids, hashes, options.nearest_query);
     } else {
-        prepare(options, encoders);
+        bring_up_to_date(options, encoders, ids, hashes);
         reader = std::make_unique<data_cache::CacheReader>(*data.cache, data, ids,
                                                            options.nearest_query);
     }

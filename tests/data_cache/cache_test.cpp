@@ -289,6 +289,28 @@ TEST_F(CacheTest, OpensWithoutTheDataSetButNotWithAnother) {
     expect_error<UsageError>([&] { (void)open(); }, {"data.cache"});
 }
 
+TEST_F(CacheTest, OpeningHashesFilesOnce) {
+    const auto open = [&] { return open_cache(config_, directory_ / "model", "float32", false); };
+    write("model/vae/config.json", "{}");
+    write("model/vae/diffusion_pytorch_model.safetensors", "weights");
+    FileHashes hashes({});
+    index_.encoders.vae = encoder_ids(directory_ / "model", "float32", hashes).vae;
+    index_.save(cache());
+    EXPECT_EQ(open()->size(), 2);
+    // Same size and time: if the files were read again, the cache would not fit them.
+    for (const char* name :
+         {"model/vae/diffusion_pytorch_model.safetensors", "data/videos/a.mp4"}) {
+        const auto time = fs::last_write_time(directory_ / name);
+        overwrite(directory_ / name, 1);
+        fs::last_write_time(directory_ / name, time);
+    }
+    EXPECT_EQ(open()->size(), 2);
+    // And once more where the cache is refused.
+    fs::remove(hashes_path(cache()));
+    expect_error([&] { (void)open(); }, {"videos/a.mp4", "changed"});
+    EXPECT_TRUE(fs::exists(hashes_path(cache())));
+}
+
 TEST(FileHashes, FollowTheContentAndNotTheTime) {
     const test::TempDirectory directory;
     const auto write = [&](const std::string& text) { std::ofstream(directory / "f") << text; };
@@ -324,6 +346,16 @@ TEST(FileHashes, TrustTheMemoOnlyForTheSameFile) {
     EXPECT_EQ(FileHashes(directory / "memo.json").file(directory / "f"), hash_text("two"));
     expect_error([&] { (void)FileHashes({}).file(directory / "missing"); },
                  {"missing", "No such file"});
+}
+
+TEST(FileHashes, AMemoThatCannotBeWrittenIsNoFault) {
+    const test::TempDirectory directory;
+    std::ofstream(directory / "f") << "one";
+    fs::create_directory(directory / "memo.json");  // rename(2) refuses, whoever runs this
+    FileHashes hashes(directory / "memo.json");
+    EXPECT_EQ(hashes.file(directory / "f"), hash_text("one"));
+    EXPECT_NO_THROW(hashes.save());
+    EXPECT_THAT(directory.names(), ElementsAre("f", "memo.json"));
 }
 
 TEST(FileHashes, OfAFolderFollowOrderAndContent) {

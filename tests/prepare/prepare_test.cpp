@@ -12,6 +12,7 @@
 #include "matrix/core/files.h"
 #include "matrix/core/random.h"
 #include "matrix/data_cache/entries.h"
+#include "matrix/data_cache/reader.h"
 #include "matrix/data_source/sample.h"
 #include "support/errors.h"
 #include "support/tensors.h"
@@ -311,6 +312,35 @@ TEST_F(PrepareTest, AFaultInDecodingStopsNoOtherClip) {
     EXPECT_EQ(cache_files().count("index.json"), 0U);
     data_.write_masks("a/id2", 6, 16, 16, 32, 48);
     EXPECT_EQ(again().videos, 1);
+}
+
+TEST_F(PrepareTest, HashesAreKeptWhateverComesOfThem) {
+    const fs::path memo = data_cache::hashes_path(*options_.data.cache);
+    data_.write_video("videos/b.mp4", 3);
+    expect_error([&] { prepare(options_, fake_.get()); }, {"has 3 frames"});
+    EXPECT_TRUE(fs::exists(memo)) << "of a data set with faults";
+    data_.write_video("videos/b.mp4", 6);
+    (void)open();
+    fs::remove(memo);
+    fake_.vae.clear();
+    (void)open();
+    EXPECT_TRUE(fs::exists(memo)) << "of a cache that is used as it stands";
+    fs::remove(memo);
+    fs::create_directory(memo);  // cannot be replaced by a file
+    EXPECT_EQ(open()->size(), 2);
+    fake_.vae = "vae";
+    EXPECT_EQ(open()->size(), 2);
+}
+
+TEST_F(PrepareTest, HashesTheEncodersOnce) {
+    int count = 0;
+    Encoders encoders = fake_.get();
+    encoders.ids = [&, ids = encoders.ids](data_cache::FileHashes& hashes) {
+        ++count;
+        return ids(hashes);
+    };
+    (void)open_source(options_, encoders);
+    EXPECT_EQ(count, 1);
 }
 
 TEST_F(PrepareTest, RefusesAConfigThatCannotBe) {

@@ -21,7 +21,8 @@ public:
     /// One hash for the named files of a folder, in that order, of their contents alone.
     [[nodiscard]] std::string folder(const std::filesystem::path& directory,
                                      const std::vector<std::string>& names);
-    /// Writes the memo, if anything was added.
+    /// Writes the memo, if anything was added. Where it cannot be written (a cache on a read-only
+    /// file system) nothing is lost but time, and nothing is said.
     void save();
 
 private:

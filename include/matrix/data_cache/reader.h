@@ -41,10 +41,10 @@ private:
 
 /// Opens a cache that cannot be prepared here, for want of decoders, encoders or the data set: it
 /// is refused unless it fits `config`, the encoders and the files of the data set, as far as they
-/// are there.
+/// are there. Saves `hashes`, which made the ids, with those of the data set.
 [[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
                                                       const EncoderIds& encoders,
-                                                      bool nearest_query);
+                                                      FileHashes& hashes, bool nearest_query);
 /// The same with the encoders of the `model` directory; `dtype` names their compute dtype.
 [[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
                                                       const std::filesystem::path& model,
