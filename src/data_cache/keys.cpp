@@ -47,13 +47,16 @@ nlohmann::json sampling(const DataConfig& c) {
 }  // namespace
 
 EncoderIds encoder_ids(const fs::path& model, const std::string& dtype, FileHashes& hashes) {
-    const auto component = [&](const char* folder, const std::vector<std::string>& extensions) {
-        const auto names = list_files(model / folder, extensions);
-        return names.empty() ? std::string() : hashes.folder(model / folder, names);
+    // Empty without `needed`: what is left of a component does not tell which one it was.
+    const auto component = [&](const char* folder, const char* needed) {
+        const fs::path directory = model / folder;
+        return list_files(directory, {needed}).empty()
+                   ? std::string()
+                   : hashes.folder(directory, list_files(directory, {".json", needed}));
     };
-    const std::string vae = component("vae", {".json", ".safetensors"});
-    const std::string encoder = component("text_encoder", {".json", ".safetensors"});
-    const std::string tokenizer = component("tokenizer", {".json", ".model"});
+    const std::string vae = component("vae", ".safetensors");
+    const std::string encoder = component("text_encoder", ".safetensors");
+    const std::string tokenizer = component("tokenizer", ".model");
     EncoderIds ids;
     if (!vae.empty()) {
         ids.vae = hash_json({{"vae", vae}, {"dtype", dtype}});

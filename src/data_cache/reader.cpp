@@ -3,6 +3,7 @@
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/data_cache/entries.h"
+#include "matrix/log/log.h"
 
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
@@ -34,6 +35,24 @@ void compare_config(const fs::path& cache, DataConfig cached, DataConfig wanted,
     }
     if (wanted.id_map && !cached.id_map) {
         faults.push_back(cache.string() + ": was prepared without ID maps; run `matrix prepare`");
+    }
+}
+
+void say_what_is_taken_on_trust(const DataConfig& config, const EncoderIds& encoders) {
+    std::string names;
+    const auto look = [&](bool there, const char* name) {
+        if (!there) {
+            names += (names.empty() ? "" : ", ") + std::string(name);
+        }
+    };
+    std::error_code ignored;
+    look(fs::exists(config.path, ignored), "the data set");
+    look(!encoders.vae.empty(), "the VAE");
+    look(!encoders.text.empty(), "the text encoder or its tokenizer");
+    if (!names.empty()) {
+        log::info(
+            *config.cache +
+            ": used as it stands; not here, and taken for what it was prepared with: " + names);
     }
 }
 
@@ -171,6 +190,7 @@ std::unique_ptr<CacheReader> open_cache(const DataConfig& config, const EncoderI
     if (!changed.empty()) {
         throw RunError(changed);
     }
+    say_what_is_taken_on_trust(config, encoders);
     return std::make_unique<CacheReader>(cache, config, encoders, nearest_query);
 }
 

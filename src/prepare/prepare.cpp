@@ -233,8 +233,6 @@ std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& opti
     const data_cache::EncoderIds ids = encoders.ids(hashes);
     std::unique_ptr<data_cache::CacheReader> reader;
     if (travels_alone(data, ids)) {
-        log::info(*data.cache +
-                  ": used as it stands, without the data set or the encoders beside it");
         reader = data_cache::open_cache(data, ids, hashes, options.nearest_query);
     } else {
         bring_up_to_date(options, encoders, ids, hashes);

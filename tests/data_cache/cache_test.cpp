@@ -283,7 +283,9 @@ TEST_F(CacheTest, OpensWithoutTheDataSetButNotWithAnother) {
     }
     fs::remove_all(directory_ / "data");
     EXPECT_EQ(open()->size(), 2);
-    write("model/vae/config.json", "{}");
+    write("model/vae/config.json", "{}");  // training reads it
+    EXPECT_EQ(open()->size(), 2);
+    write("model/vae/diffusion_pytorch_model.safetensors", "weights");
     expect_error([&] { (void)open(); }, {"another VAE"});
     config_.cache.reset();
     expect_error<UsageError>([&] { (void)open(); }, {"data.cache"});
@@ -416,12 +418,21 @@ TEST(EncoderIds, FollowFilesAndDtype) {
     EXPECT_EQ(encoder_ids(model.path(), "float32", hashes).vae, "");
     std::ofstream(model / "vae/config.json") << "{}";
     std::ofstream(model / "text_encoder/config.json") << "{}";
+    std::ofstream(model / "tokenizer/spiece.model") << "pieces";
+    EXPECT_EQ(encoder_ids(model.path(), "float32", hashes).vae, "") << "without weights";
+    EXPECT_EQ(encoder_ids(model.path(), "float32", hashes).text, "") << "without weights";
+    std::ofstream(model / "vae/model.safetensors") << "weights";
+    std::ofstream(model / "text_encoder/model.safetensors") << "weights";
+    fs::remove(model / "tokenizer/spiece.model");
     EXPECT_EQ(encoder_ids(model.path(), "float32", hashes).text, "") << "without a tokenizer";
     std::ofstream(model / "tokenizer/spiece.model") << "pieces";
     const EncoderIds ids = encoder_ids(model.path(), "float32", hashes);
     EXPECT_NE(ids.vae, "");
     EXPECT_NE(ids.text, "");
     EXPECT_NE(encoder_ids(model.path(), "bfloat16", hashes).vae, ids.vae);
+    std::ofstream(model / "vae/config.json") << "{ }";
+    EXPECT_NE(encoder_ids(model.path(), "float32", hashes).vae, ids.vae);
+    std::ofstream(model / "vae/config.json") << "{}";
     std::ofstream(model / "tokenizer/spiece.model") << "other pieces";
     EXPECT_NE(encoder_ids(model.path(), "float32", hashes).text, ids.text);
     EXPECT_EQ(encoder_ids(model.path(), "float32", hashes).vae, ids.vae);

@@ -19,11 +19,12 @@ inline constexpr int kFormatVersion = 1;
 /// known here.
 struct EncoderIds {
     std::string vae;   ///< vae/config.json and its weights
-    std::string text;  ///< text_encoder/ and the tokenizer's model
+    std::string text;  ///< text_encoder/ and tokenizer/
 };
 
-/// Ids of a model directory's encoders; a component that is not there gets an empty id. `dtype`:
-/// "float32", "bfloat16".
+/// Ids of a model directory's encoders. One whose weights are not there gets an empty id, whatever
+/// else stands in its folder (training reads vae/config.json by itself), and so does a text encoder
+/// without a tokenizer. `dtype`: "float32", "bfloat16".
 [[nodiscard]] EncoderIds encoder_ids(const std::filesystem::path& model, const std::string& dtype,
                                      FileHashes& hashes);
 

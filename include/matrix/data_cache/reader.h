@@ -41,7 +41,8 @@ private:
 
 /// Opens a cache that cannot be prepared here, for want of decoders, encoders or the data set: it
 /// is refused unless it fits `config`, the encoders and the files of the data set, as far as they
-/// are there. Saves `hashes`, which made the ids, with those of the data set.
+/// are there. What is not counts as what the cache was prepared with, which is said. Saves
+/// `hashes`, which made the ids, with those of the data set.
 [[nodiscard]] std::unique_ptr<CacheReader> open_cache(const DataConfig& config,
                                                       const EncoderIds& encoders,
                                                       FileHashes& hashes, bool nearest_query);
