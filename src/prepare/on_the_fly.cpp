@@ -50,6 +50,7 @@ OnTheFlySource::OnTheFlySource(const PrepareOptions& options, const Encoders& en
                            impl_->prompts[texts[static_cast<std::size_t>(i)]] = embedding.clone();
                        });
     }
+    release_cached_memory();
     impl_->encode = encoders.load_video();
     if (report.num_without_interactions > 0) {
         log::info(options.data.path + ": " + std::to_string(report.num_without_interactions) +

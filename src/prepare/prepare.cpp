@@ -32,8 +32,11 @@ public:
           cache_(*options.data.cache) {}
 
     void run() {
+        // Each encoder is gone before the next model is loaded.
         encode_missing_prompts();
+        release_cached_memory();
         encode_missing_clips();
+        release_cached_memory();
         if (!faults_.empty()) {
             throw RunError(faults_);
         }
@@ -42,7 +45,6 @@ public:
     }
 
 private:
-    // The text encoder is gone before the VAE is loaded.
     void encode_missing_prompts() {
         if (plan_.prompts.empty()) {
             return;
