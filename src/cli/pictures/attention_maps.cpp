@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <optional>
+#include <set>
+#include <vector>
 
 #include "matrix/alignment/scores.h"
 #include "matrix/train/step.h"
@@ -23,11 +24,8 @@ public:
         const alignment::Supervision& supervision) const override {
         const nn::Tap tap = alignment::AttentionScorer(config_, supervision, device_).tap();
         std::map<std::int64_t, nn::Tap> taps;
-        if (config_.sga) {
-            taps[config_.sga->blocks.front()] = tap;
-        }
-        if (config_.spa) {
-            taps[config_.spa->blocks.front()] = tap;
+        for (const std::int64_t block : supervised_blocks()) {
+            taps[block] = tap;
         }
         return taps;
     }
@@ -37,13 +35,11 @@ public:
         const nn::TokenLayout&, double, bool) override {
         // [1, 3 + 3 + 2 + 2, F, gh, gw]: logits and probabilities of the words, then of the tracks.
         if (config_.sga) {
-            const at::Tensor& output = tap_outputs.at(config_.sga->blocks.front());
-            maps_.words = output[0].narrow(0, 0, kWords).to(at::kCPU, at::kFloat).clone();
+            maps_.words = mean_map(tap_outputs, config_.sga->blocks, 0, kWords);
         }
         if (config_.spa) {
-            const at::Tensor& output = tap_outputs.at(config_.spa->blocks.front());
-            const std::int64_t begin = config_.sga ? 2 * kWords : 0;
-            maps_.tracks = output[0].narrow(0, begin, kTracks).to(at::kCPU, at::kFloat).clone();
+            maps_.tracks =
+                mean_map(tap_outputs, config_.spa->blocks, config_.sga ? 2 * kWords : 0, kTracks);
         }
         return {};
     }
@@ -52,6 +48,28 @@ public:
     [[nodiscard]] const ClipMaps& maps() const { return maps_; }
 
 private:
+    [[nodiscard]] std::set<std::int64_t> supervised_blocks() const {
+        std::set<std::int64_t> blocks;
+        if (config_.sga) {
+            blocks.insert(config_.sga->blocks.begin(), config_.sga->blocks.end());
+        }
+        if (config_.spa) {
+            blocks.insert(config_.spa->blocks.begin(), config_.spa->blocks.end());
+        }
+        return blocks;
+    }
+
+    /// As the losses see it: the mean over a term's blocks.
+    static at::Tensor mean_map(const std::map<std::int64_t, at::Tensor>& tap_outputs,
+                               const std::vector<std::int64_t>& blocks, std::int64_t begin,
+                               std::int64_t entities) {
+        std::vector<at::Tensor> maps;
+        for (const std::int64_t block : blocks) {
+            maps.push_back(tap_outputs.at(block)[0].narrow(0, begin, entities));
+        }
+        return at::stack(maps).to(at::kCPU, at::kFloat).mean(0);
+    }
+
     const alignment::AlignmentConfig& config_;
     at::Device device_;
     ClipMaps maps_;

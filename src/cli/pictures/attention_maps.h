@@ -17,10 +17,10 @@ namespace matrix::cli::pictures {
 
 /// The raw attention maps (logits) of a clip's interaction; a term that is off has none.
 struct ClipMaps {
-    at::Tensor words;   ///< [3, F, gh, gw]: video to the words of subject, object, verb, in the
-                        ///< first SGA block
+    at::Tensor words;   ///< [3, F, gh, gw]: video to the words of subject, object, verb, the
+                        ///< mean over the SGA blocks
     at::Tensor tracks;  ///< [2, F, gh, gw]: first-frame cells of subject, object to the video,
-                        ///< first SPA block
+                        ///< the mean over the SPA blocks
 };
 
 /// One forward without gradients.

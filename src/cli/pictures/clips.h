@@ -14,7 +14,7 @@
 namespace matrix::cli::pictures {
 
 /// The noise level of all pictures.
-inline constexpr std::int64_t kTimestep = 500;
+inline constexpr std::int64_t kTimestep = 150;
 
 /// A clip with its first interaction alone, as the model and as people see it.
 struct PictureClip {

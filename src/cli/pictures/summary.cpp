@@ -47,16 +47,21 @@ at::Tensor draw_summary(const History& history, const Floors& floors, std::int64
     const std::int64_t middle = maps_before.size(1) / 2;
     media::Grid grid;
     grid.column_captions = {"video", "mask track", "attention before", "attention after"};
-    const Panel panel(clip, middle, kPanelPx);
     for (std::int64_t entity = 0; entity < 2; ++entity) {
-        const auto shown = [&](const at::Tensor& map) {
-            return media::label(panel.attention(standardised(map, first), entity),
-                                "AUC " + score_text(map_auc(map, clip.track(entity), first)), 4, 4,
-                                0.55);
-        };
-        grid.rows.push_back({panel.frame(), panel.mask(entity), shown(maps_before[entity]),
-                             shown(maps_after[entity])});
-        grid.row_captions.push_back("\"" + clip.phrase(entity) + "\"");
+        for (const std::int64_t k : {first, middle}) {
+            const Panel panel(clip, k, kPanelPx);
+            const auto shown = [&](const at::Tensor& map) {
+                const at::Tensor picture = panel.attention(standardised(map, first), entity);
+                const double auc = map_auc(map, clip.track(entity), first);
+                return k == first ? media::label(picture, "AUC over all frames " + score_text(auc),
+                                                 4, 4, 0.5)
+                                  : picture;
+            };
+            grid.rows.push_back({panel.frame(), panel.mask(entity), shown(maps_before[entity]),
+                                 shown(maps_after[entity])});
+            grid.row_captions.push_back("\"" + clip.phrase(entity) + "\"\nframe " +
+                                        std::to_string(pixel_frame(k)));
+        }
     }
     const std::string set = clip.set == "train" ? "Training clip: " : "Held-out clip: ";
     const at::Tensor all = below(
