@@ -28,7 +28,7 @@ private:
 /// RunError "PATH: cannot WHAT: REASON" with the reason of errno.
 [[noreturn]] void throw_errno(const std::filesystem::path& path, const std::string& what);
 
-/// A readable file that is no directory; RunError otherwise.
+/// A regular file to read; RunError for anything else.
 [[nodiscard]] Descriptor open_for_reading(const std::filesystem::path& path);
 
 /// Up to `bytes` bytes, 0 at the end of the file.

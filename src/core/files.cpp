@@ -80,7 +80,8 @@ void throw_errno(const fs::path& path, const std::string& what) {
 }
 
 Descriptor open_for_reading(const fs::path& path) {
-    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // Opening a pipe that nobody writes to would otherwise wait for ever.
+    Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status {};
     if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
         throw_errno(path, "open");
@@ -88,6 +89,9 @@ Descriptor open_for_reading(const fs::path& path) {
     if (S_ISDIR(status.st_mode)) {
         errno = EISDIR;
         throw_errno(path, "open");
+    }
+    if (!S_ISREG(status.st_mode)) {
+        throw RunError(path.string() + ": not a regular file");
     }
     return file;
 }
@@ -177,6 +181,12 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 
 void write_file_atomically(const fs::path& path, const std::function<void(int)>& write) {
     ignore_file_size_signal();
+    struct stat status {};
+    if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) &&
+        !S_ISDIR(status.st_mode)) {
+        // A device or pipe must not become a file. What a directory is, rename(2) says.
+        throw RunError(path.string() + ": not a regular file, so it is not replaced");
+    }
     const fs::path parent = make_parent(path);
     TemporaryFile file(path);
     write(file.descriptor());

@@ -53,6 +53,16 @@ TEST(Files, ReadFailuresNameThePath) {
     expect_error([&] { (void)read_text_file(path, 4); }, {path, "larger than 4 bytes"});
 }
 
+TEST(Files, PipesAndDevicesAreNeitherReadNorReplaced) {
+    const TempDirectory dir;
+    const fs::path pipe = dir / "pipe";
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    expect_error([&] { (void)read_text_file(pipe); }, {pipe.string(), "not a regular file"});
+    expect_error([&] { write_file_atomically(pipe, "x"); }, {pipe.string(), "not a regular file"});
+    EXPECT_TRUE(fs::is_fifo(pipe));
+    EXPECT_EQ(std::distance(fs::directory_iterator(dir.path()), fs::directory_iterator()), 1);
+}
+
 TEST(Files, AFailedWriteLeavesTheOldFileAlone) {
     const TempDirectory dir;
     const fs::path path = dir / "file";

@@ -8,13 +8,15 @@
 
 namespace matrix {
 
-/// The whole of a small text file; RunError if it cannot be read or is larger than `max_bytes`.
+/// The whole of a small text file; RunError if it cannot be read, is no regular file or is larger
+/// than `max_bytes`.
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path,
                                          std::size_t max_bytes = 64u << 20);
 
 /// Writes a file so that it is complete or absent: temporary name in the same directory, fsync,
 /// rename, fsync of the directory. Creates missing parent directories. RunError (path and reason)
-/// on any failure, with nothing left behind.
+/// on any failure, with nothing left behind; a path that is something else than a regular file (a
+/// device, a pipe, a directory) is refused.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// The same for content produced piecewise: `write` is called with the open descriptor of the
