@@ -9,6 +9,7 @@
 #include "cli/run_config.h"
 #include "cli/run_observers.h"
 #include "cli/sample_source.h"
+#include "matrix/core/directory_lock.h"
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 #include "matrix/core/signals.h"
@@ -61,22 +62,6 @@ std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs
     return std::nullopt;
 }
 
-train::BatchRules batch_rules(const RunConfig& config, const models::VaeConfig& vae,
-                              const models::CogVideoXConfig& transformer,
-                              const diffusion::NoiseSchedule& schedule) {
-    train::BatchRules rules;
-    rules.seed = static_cast<std::uint64_t>(config.train.seed);
-    rules.scaling_factor = vae.scaling_factor;
-    rules.invert_scale_latents = vae.invert_scale_latents;
-    rules.id_map = config.data.id_map;
-    rules.temporal_patch = transformer.patch_size_t.value_or(1);
-    rules.num_timesteps = schedule.num_timesteps();
-    rules.image_dropout = config.data.image_dropout;
-    rules.caption_dropout = config.data.caption_dropout;
-    rules.id_map_dropout = config.data.id_map_dropout;
-    return rules;
-}
-
 /// Input channels of the run: the model's image-to-video 32, and 16 more for the ID map.
 std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXConfig& transformer) {
     const std::int64_t with_image = 2 * transformer.out_channels;
@@ -91,44 +76,68 @@ std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXCon
     return wanted;
 }
 
-void run_training(const RunConfig& config, const std::string& resume) {
+/// What the model directory's config files say; no weights.
+struct ModelConfigs {
+    models::CogVideoXConfig transformer;
+    models::VaeConfig vae;
+    diffusion::NoiseSchedule schedule;
+    std::int64_t channels;  ///< of the run's input
+};
+
+/// Reads them and holds the run against them.
+ModelConfigs read_model_configs(const RunConfig& config) {
+    const fs::path model = config.model.path;
+    const auto transformer =
+        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
+    std::vector<std::string> faults =
+        check_against_model(config, transformer.num_layers, transformer.patch_size_t.has_value());
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+    return {transformer, models::VaeConfig::from_file(model / "vae" / "config.json"),
+            diffusion::NoiseSchedule(diffusion::SchedulerConfig::from_file(
+                model / "scheduler" / "scheduler_config.json")),
+            wanted_channels(config, transformer)};
+}
+
+train::BatchRules batch_rules(const RunConfig& config, const ModelConfigs& found) {
+    train::BatchRules rules;
+    rules.seed = static_cast<std::uint64_t>(config.train.seed);
+    rules.scaling_factor = found.vae.scaling_factor;
+    rules.invert_scale_latents = found.vae.invert_scale_latents;
+    rules.id_map = config.data.id_map;
+    rules.temporal_patch = found.transformer.patch_size_t.value_or(1);
+    rules.num_timesteps = found.schedule.num_timesteps();
+    rules.image_dropout = config.data.image_dropout;
+    rules.caption_dropout = config.data.caption_dropout;
+    rules.id_map_dropout = config.data.id_map_dropout;
+    return rules;
+}
+
+void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume) {
     const fs::path output = config.output, model = config.model.path;
-    const std::optional<fs::path> checkpoint = checkpoint_to_resume(resume, output);
     const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
     const at::Device device = choose_device(config.model.device);
-
-    const auto transformer_config =
-        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
-    const auto vae_config = models::VaeConfig::from_file(model / "vae" / "config.json");
-    const diffusion::NoiseSchedule schedule(
-        diffusion::SchedulerConfig::from_file(model / "scheduler" / "scheduler_config.json"));
-    const std::int64_t channels = wanted_channels(config, transformer_config);
-
-    std::error_code fault;
-    fs::create_directories(output, fault);
+    const std::optional<fs::path> checkpoint = checkpoint_to_resume(resume, output);
+    const DirectoryLock lock(output, "a run");
     log::open_file(output / "log.txt");
 
-    for (const std::string& warning : alignment::warnings(config.alignment)) {
+    for (const std::string& warning : warnings(config)) {
         log::warning(warning);
     }
     const auto samples = open_samples(config, config.data, dtype, device);
     const auto held_out = open_held_out(config, dtype, device);
 
     const auto backbone = models::load_cogvideox(model, dtype, device);
-    backbone->widen_input(channels);
+    backbone->widen_input(found.channels);
     lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
     const auto objective = alignment::make_matrix_objective(
         config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
 
-    train::RunParts parts{*backbone,
-                          schedule,
-                          *objective,
-                          *samples,
-                          batch_rules(config, vae_config, transformer_config, schedule),
-                          {},
-                          {}};
+    train::RunParts parts{
+        *backbone, found.schedule, *objective, *samples, batch_rules(config, found), {}, {}};
     parts.adapter_info = {config.lora.rank,  config.lora.alpha, config.lora.rslora,
-                          config.model.path, channels,          config.data.id_map};
+                          config.model.path, found.channels,    config.data.id_map};
     const RunObservers observers(config, parts, held_out.get());
     parts.observers = observers.list();
 
@@ -138,8 +147,6 @@ void run_training(const RunConfig& config, const std::string& resume) {
     settings.schedule = config.schedule;
     settings.checkpoint = config.checkpoint;
     settings.head_learning_rate = config.alignment.head_learning_rate;
-    settings.weights = {config.alignment.sga ? config.alignment.sga->weight : 0.0,
-                        config.alignment.spa ? config.alignment.spa->weight : 0.0};
     settings.checkpointing = config.memory.checkpointing;
     settings.output = output;
     RunConfig resolved = config;
@@ -149,19 +156,13 @@ void run_training(const RunConfig& config, const std::string& resume) {
 
 void train_main(const TrainFlags& flags) {
     const RunConfig config = read_run_config(flags.config, flags.assignments);
-    const auto transformer = models::CogVideoXConfig::from_file(fs::path(config.model.path) /
-                                                                "transformer" / "config.json");
-    std::vector<std::string> faults =
-        check_against_model(config, transformer.num_layers, transformer.patch_size_t.has_value());
-    if (!faults.empty()) {
-        throw UsageError(std::move(faults));
-    }
+    const ModelConfigs found = read_model_configs(config);
     if (flags.dry_run) {
         std::cout << memory_plan(config).text();
         return;
     }
     install_stop_signals();
-    run_training(config, flags.resume);
+    run_training(config, found, flags.resume);
 }
 
 }  // namespace

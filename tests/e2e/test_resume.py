@@ -77,6 +77,23 @@ def test_an_existing_run_is_not_started_over(program, whole_run):
     assert contents(whole_run) == before
 
 
+def test_two_processes_do_not_share_a_run(program, tmp_path):
+    run = tmp_path / "run"
+    first = program.start_training("train.steps=1000", output=run)
+    try:
+        deadline = time.monotonic() + 60
+        while not metrics(run):
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        [line] = program.train_faults(output=run, resume="auto", code=1)
+        assert f"{run}: another process has a run going on here" in line
+    finally:
+        first.kill()
+        first.communicate()
+    # The lock ends with the process, however that ends.
+    program.train("train.steps=1", output=run, resume="auto")
+
+
 def test_checkpoints_alone_are_a_run_too(program, whole_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(whole_run, run)

@@ -1,0 +1,40 @@
+#include "matrix/core/directory_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "matrix/core/error.h"
+
+namespace matrix {
+
+DirectoryLock::DirectoryLock(const std::filesystem::path& directory, const std::string& what) {
+    std::error_code fault;
+    std::filesystem::create_directories(directory, fault);
+    descriptor_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor_ < 0) {
+        throw RunError(directory.string() + ": cannot open the directory: " + std::strerror(errno));
+    }
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+        const int error = errno;
+        ::close(descriptor_);
+        // Some network file systems have no locks on directories: a run there is not refused.
+        if (error != EWOULDBLOCK) {
+            descriptor_ = -1;
+            return;
+        }
+        throw RunError(directory.string() + ": another process has " + what +
+                       " going on here; wait for it, or choose another directory");
+    }
+}
+
+DirectoryLock::~DirectoryLock() {
+    if (descriptor_ >= 0) {
+        ::close(descriptor_);
+    }
+}
+
+}  // namespace matrix
