@@ -9,6 +9,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 
 // B batch, N interactions, E entities of a term (3 or 2), F x gh x gw cells, T x H x W pixels.
@@ -202,19 +203,24 @@ private:
     }
 
     void collect(const std::vector<Term>& terms, Evaluation& result) const {
-        const auto off = [&] {
-            TermResult r;
-            r.loss = at::zeros({}, at::TensorOptions(device_).dtype(at::kFloat));
-            return r;
-        };
-        const auto finish = [&](const Term& term) {
+        auto next = terms.begin();
+        const auto add = [&](const char* name, bool on) {
+            TermResult& r = result.terms.emplace_back();
+            r.name = name;
+            if (!on) {
+                r.loss = at::zeros({}, at::TensorOptions(device_).dtype(at::kFloat));
+                return;
+            }
+            const Term& term = *next++;
             const at::Tensor mean = block_mean(term.maps);
-            return TermResult{term.loss, log_domain() ? mean.exp() : mean,
-                              term.presence.num_counted, term.presence.num_skipped};
+            r.weight = term.weight;
+            r.loss = term.loss;
+            r.map = log_domain() ? mean.exp() : mean;
+            r.counted = term.presence.num_counted;
+            r.skipped = term.presence.num_skipped;
         };
-        std::size_t next = 0;
-        result.sga = config_.sga ? finish(terms[next++]) : off();
-        result.spa = config_.spa ? finish(terms[next]) : off();
+        add("sga", config_.sga.present);
+        add("spa", config_.spa.present);
     }
 
     AlignmentConfig config_;
@@ -224,6 +230,12 @@ private:
 };
 
 }  // namespace
+
+const TermResult& term_of(const std::vector<TermResult>& terms, std::string_view name) {
+    const auto found = std::ranges::find(terms, name, &TermResult::name);
+    TORCH_CHECK(found != terms.end(), "the objective has no term ", name);
+    return *found;
+}
 
 std::unique_ptr<Objective> make_matrix_objective(const AlignmentConfig& config, std::uint64_t seed,
                                                  at::Device device, HeadMode mode) {

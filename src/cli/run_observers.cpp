@@ -24,20 +24,12 @@ public:
         if (step % config_.validation.every_steps != 0 && step != config_.train.steps) {
             return;
         }
-        record["validation"]["train"] = scores(parts_.samples);
-        if (held_out_ != nullptr) {
-            record["validation"]["heldout"] = scores(*held_out_);
-        }
+        record["validation"] = train::validate_sets(parts_, config_.alignment, held_out_);
     }
 
     void at_end(std::int64_t) override {}
 
 private:
-    [[nodiscard]] nlohmann::json scores(const data_cache::SampleSource& samples) const {
-        return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples,
-                               parts_.rules);
-    }
-
     const RunConfig& config_;
     const train::RunParts& parts_;
     const data_cache::SampleSource* held_out_;

@@ -7,9 +7,31 @@
 #include "train/model_input.h"
 
 namespace matrix::train {
-LossTerms run_batch(const Batch& batch, const models::Backbone& backbone,
-                    const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
-                    bool checkpointing, double scale, bool with_gradients) {
+namespace {
+
+/// Adds a micro-batch's terms, its losses times `scale`, to the step's.
+void add_terms(std::vector<alignment::TermResult>& sums, std::vector<alignment::TermResult> terms,
+               double scale) {
+    if (sums.empty()) {
+        sums = std::move(terms);
+        for (alignment::TermResult& sum : sums) {
+            sum.loss = sum.loss * scale;
+            sum.map.reset();
+        }
+        return;
+    }
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+        sums[i].loss.add_(terms[i].loss, scale);
+        sums[i].counted += terms[i].counted;
+        sums[i].skipped += terms[i].skipped;
+    }
+}
+
+}  // namespace
+
+BatchResult run_batch(const Batch& batch, const models::Backbone& backbone,
+                      const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
+                      bool checkpointing, double scale, bool with_gradients) {
     const at::AutoGradMode grad_mode(with_gradients);
     const NoisyBatch noisy = noisy_batch(batch, backbone, schedule);
     const models::BackboneOutput output =
@@ -33,29 +55,24 @@ LossTerms run_batch(const Batch& batch, const models::Backbone& backbone,
     return {denoise.detach(), std::move(evaluation), output.sample.detach()};
 }
 
-StepResult training_step(const std::vector<Batch>& micro_batches, const models::Backbone& backbone,
-                         const diffusion::NoiseSchedule& schedule, alignment::Objective& objective,
-                         AdamW& optimizer, const TermWeights& weights, double learning_rate_factor,
-                         bool checkpointing) {
-    const double scale = 1.0 / static_cast<double>(micro_batches.size());
+StepResult training_step(const std::function<Batch()>& next_batch, std::int64_t num_micro_batches,
+                         const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
+                         alignment::Objective& objective, AdamW& optimizer,
+                         double learning_rate_factor, bool checkpointing) {
+    const double scale = 1.0 / static_cast<double>(num_micro_batches);
     StepResult result;
     result.loss_denoise = at::zeros({}, at::TensorOptions(at::kFloat).device(backbone.device()));
-    result.loss_sga = at::zeros_like(result.loss_denoise);
-    result.loss_spa = at::zeros_like(result.loss_denoise);
 
-    for (const Batch& batch : micro_batches) {
-        const LossTerms terms =
-            run_batch(batch, backbone, schedule, objective, checkpointing, scale, true);
-        result.loss_denoise.add_(terms.denoise, scale);
-        result.loss_sga.add_(terms.alignment.sga.loss, scale);
-        result.loss_spa.add_(terms.alignment.spa.loss, scale);
-        result.sga_counted += terms.alignment.sga.counted;
-        result.sga_skipped += terms.alignment.sga.skipped;
-        result.spa_counted += terms.alignment.spa.counted;
-        result.spa_skipped += terms.alignment.spa.skipped;
+    for (std::int64_t i = 0; i < num_micro_batches; ++i) {
+        BatchResult batch = run_batch(next_batch(), backbone, schedule, objective, checkpointing,
+                                      scale, /*with_gradients=*/true);
+        result.loss_denoise.add_(batch.denoise, scale);
+        add_terms(result.terms, std::move(batch.alignment.terms), scale);
     }
-    result.loss =
-        result.loss_denoise + weights.sga * result.loss_sga + weights.spa * result.loss_spa;
+    result.loss = result.loss_denoise;
+    for (const alignment::TermResult& term : result.terms) {
+        result.loss = result.loss + term.weight * term.loss;
+    }
     result.grad_norm = optimizer.step(learning_rate_factor, result.loss);
     return result;
 }

@@ -39,43 +39,48 @@ nlohmann::json number(double value) {
 
 /// The step's record for metrics.jsonl; reading the tensors is where the host waits for the device.
 nlohmann::json record_of(std::int64_t step, const StepResult& result,
-                         const std::vector<Batch>& batches, double learning_rate) {
+                         const std::vector<BatchFacts>& batches, double learning_rate) {
     std::int64_t images = 0, captions = 0, id_maps = 0;
-    for (const Batch& batch : batches) {
+    for (const BatchFacts& batch : batches) {
         images += batch.images_dropped;
         captions += batch.captions_dropped;
         id_maps += batch.id_maps_dropped;
     }
-    return {{"step", step},
-            {"loss", number(result.loss.item<double>())},
-            {"loss_denoise", number(result.loss_denoise.item<double>())},
-            {"loss_sga", number(result.loss_sga.item<double>())},
-            {"loss_spa", number(result.loss_spa.item<double>())},
-            {"learning_rate", learning_rate},
-            {"grad_norm", number(result.grad_norm.item<double>())},
-            {"sga_counted", result.sga_counted},
-            {"sga_skipped", result.sga_skipped},
-            {"spa_counted", result.spa_counted},
-            {"spa_skipped", result.spa_skipped},
-            {"images_dropped", images},
-            {"captions_dropped", captions},
-            {"id_maps_dropped", id_maps}};
+    nlohmann::json record = {{"step", step},
+                             {"loss", number(result.loss.item<double>())},
+                             {"loss_denoise", number(result.loss_denoise.item<double>())},
+                             {"learning_rate", learning_rate},
+                             {"grad_norm", number(result.grad_norm.item<double>())},
+                             {"images_dropped", images},
+                             {"captions_dropped", captions},
+                             {"id_maps_dropped", id_maps}};
+    for (const alignment::TermResult& term : result.terms) {
+        record["loss_" + term.name] = number(term.loss.item<double>());
+        record[term.name + "_counted"] = term.counted;
+        record[term.name + "_skipped"] = term.skipped;
+    }
+    return record;
 }
 
-/// Which quantity of a step is not finite, or nothing.
+/// Which quantity of a step is not finite, or nothing: a part before the sum that it spoils.
 std::optional<std::string> non_finite_term(const nlohmann::json& record) {
-    for (const char* term : {"loss_denoise", "loss_sga", "loss_spa", "loss", "grad_norm"}) {
-        if (record[term].is_null()) {
-            return term;
+    for (const auto& [name, value] : record.items()) {
+        if (name.starts_with("loss_") && value.is_null()) {
+            return name;
+        }
+    }
+    for (const char* name : {"loss", "grad_norm"}) {
+        if (record[name].is_null()) {
+            return name;
         }
     }
     return std::nullopt;
 }
 
 void report_non_finite(const std::string& term, std::int64_t step,
-                       const std::vector<Batch>& batches, const TrainConfig& config) {
+                       const std::vector<BatchFacts>& batches, const TrainConfig& config) {
     std::string clips;
-    for (const Batch& batch : batches) {
+    for (const BatchFacts& batch : batches) {
         for (std::size_t i = 0; i < batch.names.size(); ++i) {
             clips +=
                 (clips.empty() ? "" : ", ") + batch.names[i] + " (sample " +
@@ -93,13 +98,20 @@ void report_non_finite(const std::string& term, std::int64_t step,
 }
 
 std::string progress_detail(const nlohmann::json& record) {
-    char text[96];
-    const auto value = [&](const char* key) {
-        return record[key].is_number() ? record[key].get<double>() : std::nan("");
+    std::string detail;
+    const auto add = [&](const std::string& label, const nlohmann::json& value) {
+        char text[64];
+        std::snprintf(text, sizeof text, "%s%s %.4f", detail.empty() ? "" : "  ", label.c_str(),
+                      value.is_number() ? value.get<double>() : std::nan(""));
+        detail += text;
     };
-    std::snprintf(text, sizeof text, "loss %.4f  denoise %.4f  sga %.4f  spa %.4f", value("loss"),
-                  value("loss_denoise"), value("loss_sga"), value("loss_spa"));
-    return text;
+    add("loss", record.at("loss"));
+    for (const auto& [name, value] : record.items()) {
+        if (name.starts_with("loss_")) {
+            add(name.substr(5), value);
+        }
+    }
+    return detail;
 }
 
 /// The loop around the step.
@@ -166,16 +178,20 @@ public:
 private:
     nlohmann::json one_step(BatchStream& stream) {
         const Clock::time_point begin = Clock::now();
-        std::vector<Batch> batches;
-        for (std::int64_t i = 0; i < settings_.train.gradient_accumulation; ++i) {
-            batches.push_back(stream.next());
-        }
-        const double data_seconds = seconds_since(begin);
+        std::vector<BatchFacts> batches;
+        double data_seconds = 0.0;
+        const auto next_batch = [&] {
+            const Clock::time_point waiting = Clock::now();
+            Batch batch = stream.next();
+            data_seconds += seconds_since(waiting);
+            batches.push_back(batch);  // its facts alone
+            return batch;
+        };
         const double factor =
             learning_rate_factor(settings_.schedule, state_.step, settings_.train.steps);
-        const StepResult result =
-            training_step(batches, parts_.backbone, parts_.schedule, parts_.objective, optimizer_,
-                          settings_.weights, factor, settings_.checkpointing);
+        const StepResult result = training_step(next_batch, settings_.train.gradient_accumulation,
+                                                parts_.backbone, parts_.schedule, parts_.objective,
+                                                optimizer_, factor, settings_.checkpointing);
         ++state_.step;
         state_.next_sample += settings_.train.gradient_accumulation * settings_.train.batch_size;
         nlohmann::json record =

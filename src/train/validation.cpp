@@ -136,4 +136,16 @@ nlohmann::json validate(const models::Backbone& backbone, const diffusion::Noise
     return result;
 }
 
+nlohmann::json validate_sets(const RunParts& parts, const alignment::AlignmentConfig& config,
+                             const data_cache::SampleSource* held_out) {
+    nlohmann::json sets;
+    for (const auto& [name, samples] :
+         {std::pair{"train", &parts.samples}, std::pair{"heldout", held_out}}) {
+        if (samples != nullptr) {
+            sets[name] = validate(parts.backbone, parts.schedule, config, *samples, parts.rules);
+        }
+    }
+    return sets;
+}
+
 }  // namespace matrix::train

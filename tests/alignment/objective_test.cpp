@@ -111,8 +111,8 @@ TEST_P(ObjectiveCase, EqualsTheReferenceWithGradients) {
     constexpr double kScale = 0.25;
     const Evaluation e =
         objective->evaluate(attention.outputs, supervision(), kLayout, kScale, true);
-    expect_term("sga", e.sga, c.config.sga.has_value());
-    expect_term("spa", e.spa, c.config.spa.has_value());
+    expect_term("sga", term_of(e.terms, "sga"), c.config.sga.has_value());
+    expect_term("spa", term_of(e.terms, "spa"), c.config.spa.has_value());
     torch::autograd::backward(e.roots, e.root_gradients);
     for (std::int64_t b = 0; b < kBlocks; ++b) {
         const std::string block = std::to_string(b);
@@ -132,8 +132,8 @@ TEST_P(ObjectiveCase, ValuesDoNotNeedGradients) {
     const auto objective = c.objective();
     const Attention attention(*objective, supervision());
     const Evaluation e = objective->evaluate(attention.outputs, supervision(), kLayout, 1, false);
-    expect_term("sga", e.sga, c.config.sga.has_value());
-    expect_term("spa", e.spa, c.config.spa.has_value());
+    expect_term("sga", term_of(e.terms, "sga"), c.config.sga.has_value());
+    expect_term("spa", term_of(e.terms, "spa"), c.config.spa.has_value());
     EXPECT_TRUE(e.roots.empty() && e.root_gradients.empty());
     for (const auto& [name, parameter] : objective->parameters()) {
         EXPECT_FALSE(parameter.grad().defined()) << name;
@@ -171,11 +171,11 @@ void expect_nothing(const Supervision& s, std::int64_t skipped_sga) {
         const auto objective = make_matrix_objective(config, 0, at::kCPU);
         const Attention attention(*objective, s);
         const Evaluation e = objective->evaluate(attention.outputs, s, kLayout, 1, true);
-        EXPECT_EQ(e.sga.loss.item<float>(), 0.0F);
-        EXPECT_EQ(e.spa.loss.item<float>(), 0.0F);
-        EXPECT_EQ(e.sga.counted + e.spa.counted, 0);
-        EXPECT_EQ(e.sga.skipped, skipped_sga);
-        EXPECT_TRUE(e.sga.map.eq(0).all().item<bool>());
+        EXPECT_EQ(term_of(e.terms, "sga").loss.item<float>(), 0.0F);
+        EXPECT_EQ(term_of(e.terms, "spa").loss.item<float>(), 0.0F);
+        EXPECT_EQ(term_of(e.terms, "sga").counted + term_of(e.terms, "spa").counted, 0);
+        EXPECT_EQ(term_of(e.terms, "sga").skipped, skipped_sga);
+        EXPECT_TRUE(term_of(e.terms, "sga").map.eq(0).all().item<bool>());
         torch::autograd::backward(e.roots, e.root_gradients);
         EXPECT_TRUE(attention.q[1].grad().eq(0).all().item<bool>()) << readout;
         EXPECT_TRUE(attention.k[1].grad().eq(0).all().item<bool>()) << readout;
@@ -212,7 +212,9 @@ TEST(Objective, VerbFollowsTheUnionAlone) {
     const auto objective = make_matrix_objective(config, 0, at::kCPU);
     const Attention attention(*objective, s);
     // Sample 0: subject and verb, subject; sample 1: subject and verb.
-    EXPECT_EQ(objective->evaluate(attention.outputs, s, kLayout, 1, false).sga.counted, 5);
+    EXPECT_EQ(
+        term_of(objective->evaluate(attention.outputs, s, kLayout, 1, false).terms, "sga").counted,
+        5);
 }
 
 TEST(Objective, SupervisionThatDoesNotFitIsRefused) {

@@ -60,7 +60,6 @@ struct Process {
         settings.train.gradient_accumulation = 2;
         settings.schedule = {"cosine", 2};
         settings.checkpoint = {2, 2};
-        settings.weights = {0.5, 0.25};
         settings.output = output;
         settings.config_text = "{}\n";
         fs::create_directories(output);

@@ -85,8 +85,15 @@ public:
                        : std::vector{batch(step)};
         const double factor =
             train::learning_rate_factor({"cosine", run["warmup_steps"]}, step, steps());
-        return train::training_step(batches, *model, schedule, *objective, *optimizer,
-                                    {run["sga_weight"], run["spa_weight"]}, factor, checkpointing);
+        return train_on(batches, *optimizer, factor, checkpointing);
+    }
+
+    train::StepResult train_on(const std::vector<train::Batch>& batches, train::AdamW& with,
+                               double factor, bool checkpointing) {
+        auto next = batches.begin();
+        return train::training_step([&] { return *next++; },
+                                    static_cast<std::int64_t>(batches.size()), *model, schedule,
+                                    *objective, with, factor, checkpointing);
     }
 
     nlohmann::json run;

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace matrix::alignment {
@@ -22,8 +23,10 @@ struct Supervision {
     at::Tensor masks;       ///< [B, N, 2, T, H, W] mask tracks of subject and object
 };
 
-/// One term (SGA or SPA) of one evaluation.
+/// One term of one evaluation.
 struct TermResult {
+    std::string name;     ///< "sga", "spa": what the step's record calls it
+    double weight = 0.0;  ///< of the loss in the total; 0 when the term is off
     at::Tensor loss;  ///< [] float32, before the term's weight; 0 when nothing is counted or the
                       ///< term is off
     at::Tensor map;   ///< [B, N, E, F, gh, gw] float32 mean over the term's blocks, detached;
@@ -32,11 +35,14 @@ struct TermResult {
     std::int64_t skipped = 0;  ///< entities of real interactions that were absent
 };
 
-/// What the alignment hands to the step: scalars for the log, and the gradient of
-/// sga.weight * SGA + spa.weight * SPA with respect to each tap output, to seed the backward of the
-/// backbone.
+/// The term of that name; a name that the objective has not is a programmer's error.
+[[nodiscard]] const TermResult& term_of(const std::vector<TermResult>& terms,
+                                        std::string_view name);
+
+/// What an objective hands to the step: scalars for the log, and the gradient of the weighted sum
+/// of its terms with respect to each tap output, to seed the backward of the backbone.
 struct Evaluation {
-    TermResult sga, spa;
+    std::vector<TermResult> terms;           ///< the same names in the same order at every step
     std::vector<at::Tensor> roots;           ///< tap outputs that carry a gradient
     std::vector<at::Tensor> root_gradients;  ///< same shapes
 };
@@ -66,7 +72,7 @@ public:
 /// (`nearest`, without parameters: tests and probes).
 enum class HeadMode { kDecoder, kNearest };
 
-/// SGA + SPA of the paper (section 5). `seed` initialises the heads.
+/// SGA + SPA of the paper (section 5), terms "sga" and "spa". `seed` initialises the heads.
 [[nodiscard]] std::unique_ptr<Objective> make_matrix_objective(const AlignmentConfig& config,
                                                                std::uint64_t seed,
                                                                at::Device device,

@@ -11,21 +11,25 @@
 
 namespace matrix::train {
 
+/// What is said of a batch after its step: small, and kept when the tensors are gone.
+struct BatchFacts {
+    std::vector<std::string> names;  ///< the clips, for messages
+    std::vector<std::int64_t> sample_numbers;
+    at::Tensor timestep;  ///< [B] int64, CPU
+    std::int64_t images_dropped = 0;
+    std::int64_t captions_dropped = 0;
+    std::int64_t id_maps_dropped = 0;
+};
+
 /// Everything random of a step is in here already: a step is a function of its batches and the
 /// weights. CPU tensors; B batch, F latent frames, h x w latents, L text rows, D_t text width.
-struct Batch {
+struct Batch : BatchFacts {
     at::Tensor latents;         ///< [B, F, C, h, w] float32, x0, scaled
     at::Tensor noise;           ///< [B, F, C, h, w] float32
-    at::Tensor timestep;        ///< [B] int64
     at::Tensor image_latents;   ///< [B, F, C, h, w] float32, scaled, zero after the first frame
     at::Tensor id_map_latents;  ///< the same, or undefined for models without an ID map
     at::Tensor encoder_hidden_states;  ///< [B, L, D_t]
     alignment::Supervision supervision;
-    std::vector<std::int64_t> sample_numbers;
-    std::vector<std::string> names;  ///< the clips, for messages
-    std::int64_t images_dropped = 0;
-    std::int64_t captions_dropped = 0;
-    std::int64_t id_maps_dropped = 0;
 };
 
 /// What turns an encoded clip into a sample of a step, besides the clip.

@@ -9,46 +9,40 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace matrix::train {
 
 /// What a step tells the loop, still on the device: reading a value is what waits for it.
 struct StepResult {
-    at::Tensor loss;  ///< [] denoise + sga.weight sga + spa.weight spa, mean over the micro-batches
-    at::Tensor loss_denoise;  ///< []
-    at::Tensor loss_sga;      ///< [] before its weight
-    at::Tensor loss_spa;      ///< []
-    at::Tensor grad_norm;     ///< [] before clipping
-    std::int64_t sga_counted = 0, sga_skipped = 0, spa_counted = 0, spa_skipped = 0;  ///< entities
+    at::Tensor loss;  ///< [] denoise + the terms by their weights, mean over the micro-batches
+    at::Tensor loss_denoise;                   ///< []
+    std::vector<alignment::TermResult> terms;  ///< the objective's, without maps
+    at::Tensor grad_norm;                      ///< [] before clipping
 };
 
-/// The loss of one batch and, where wanted, its backward.
-struct LossTerms {
+/// What one batch comes to.
+struct BatchResult {
     at::Tensor denoise;  ///< [], detached
     alignment::Evaluation alignment;
     at::Tensor sample;  ///< the model's v-prediction, detached
 };
 
-/// Weights of the two alignment terms in the total.
-struct TermWeights {
-    double sga = 0.0;
-    double spa = 0.0;
-};
-
 /// Noise, forward, denoising loss, alignment, backward: one batch's share of a step, gradients
 /// added to `.grad` times `scale`.
-[[nodiscard]] LossTerms run_batch(const Batch& batch, const models::Backbone& backbone,
-                                  const diffusion::NoiseSchedule& schedule,
-                                  alignment::Objective& objective, bool checkpointing, double scale,
-                                  bool with_gradients);
+[[nodiscard]] BatchResult run_batch(const Batch& batch, const models::Backbone& backbone,
+                                    const diffusion::NoiseSchedule& schedule,
+                                    alignment::Objective& objective, bool checkpointing,
+                                    double scale, bool with_gradients);
 
-/// One optimizer step over its micro-batches.
-[[nodiscard]] StepResult training_step(const std::vector<Batch>& micro_batches,
+/// One optimizer step over `num_micro_batches` batches, each taken from `next_batch` when its turn
+/// comes, so that one is in memory at a time.
+[[nodiscard]] StepResult training_step(const std::function<Batch()>& next_batch,
+                                       std::int64_t num_micro_batches,
                                        const models::Backbone& backbone,
                                        const diffusion::NoiseSchedule& schedule,
                                        alignment::Objective& objective, AdamW& optimizer,
-                                       const TermWeights& weights, double learning_rate_factor,
-                                       bool checkpointing);
+                                       double learning_rate_factor, bool checkpointing);
 
 }  // namespace matrix::train

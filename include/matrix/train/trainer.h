@@ -35,7 +35,6 @@ struct RunSettings {
     ScheduleConfig schedule;
     CheckpointConfig checkpoint;
     double head_learning_rate = 1e-3;
-    TermWeights weights;
     bool checkpointing = true;
     std::filesystem::path output;
     std::string config_text;  ///< of the resolved config; becomes `config.json` once a checkpoint

@@ -5,6 +5,7 @@
 #include "matrix/diffusion/noise_schedule.h"
 #include "matrix/models/backbone.h"
 #include "matrix/train/batch.h"
+#include "matrix/train/trainer.h"
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -16,8 +17,8 @@ namespace matrix::train {
 /// The timesteps at which clips are scored.
 [[nodiscard]] const std::vector<std::int64_t>& validation_timesteps();
 
-/// A clip as validation sees it: no dropout, and noise that depends on (seed, row) alone, so that
-/// scores of different steps differ by the weights and nothing else.
+/// A clip as validation sees it: no dropout, and noise that depends on (seed, row, timestep) alone,
+/// so that scores of different steps differ by the weights and nothing else.
 [[nodiscard]] Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row,
                                      const BatchRules& rules, std::int64_t timestep);
 
@@ -33,5 +34,11 @@ namespace matrix::train {
                                       const alignment::AlignmentConfig& config,
                                       const data_cache::SampleSource& samples,
                                       const BatchRules& rules);
+
+/// The same of a run's training clips and, where there are any, of its held-out ones: `train`,
+/// `heldout`.
+[[nodiscard]] nlohmann::json validate_sets(const RunParts& parts,
+                                           const alignment::AlignmentConfig& config,
+                                           const data_cache::SampleSource* held_out);
 
 }  // namespace matrix::train

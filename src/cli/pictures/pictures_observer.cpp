@@ -31,6 +31,14 @@ std::string sheet_name(const PictureClip& clip, const std::string& what) {
     return "attention-" + clip.set + "-" + clip.stem + "-" + what + ".png";
 }
 
+bool has_weights(const fs::path& directory) {
+    std::error_code ignored;
+    const auto files = fs::directory_iterator(directory, ignored);
+    return std::any_of(begin(files), end(files), [](const fs::directory_entry& entry) {
+        return entry.path().extension() == ".safetensors";
+    });
+}
+
 }  // namespace
 
 fs::path PicturesObserver::directory() const {
@@ -70,15 +78,7 @@ MapsByClip PicturesObserver::maps_of_clips() const {
 void PicturesObserver::score_start(std::int64_t step) {
     const fs::path file = directory() / "before.json";
     if (step == 0 && config_.validation.every_steps > 0) {
-        nlohmann::json scores;
-        const auto score = [&](const data_cache::SampleSource& samples) {
-            return train::validate(parts_.backbone, parts_.schedule, config_.alignment, samples,
-                                   parts_.rules);
-        };
-        scores["train"] = score(parts_.samples);
-        if (held_out_ != nullptr) {
-            scores["heldout"] = score(*held_out_);
-        }
+        const nlohmann::json scores = train::validate_sets(parts_, config_.alignment, held_out_);
         write_file_atomically(file,
                               nlohmann::json{{"step", 0}, {"validation", scores}}.dump() + "\n");
     }
@@ -175,7 +175,7 @@ void PicturesObserver::write_word_check() const {
     if (!config_.alignment.sga) {
         return;
     }
-    if (!fs::exists(model / "text_encoder") || !fs::exists(model / "tokenizer")) {
+    if (!has_weights(model / "text_encoder") || !fs::exists(model / "tokenizer")) {
         log::info("pictures: no text encoder at " + model.string() +
                   ", so no check with swapped prompts");
         return;

@@ -46,7 +46,7 @@ alignment::Supervision read_supervision(const Inputs& in, const alignment::Align
             shape[1] = std::max<std::int64_t>(interactions, 0);
             return at::zeros(shape, at::kByte);
         }
-        const at::Tensor mask = in.integers(name, shape, at::kByte);
+        const at::Tensor mask = in.integers(name, shape, at::kByte).ne(0).to(at::kByte);
         interactions = mask.size(1);
         return mask;
     };
@@ -176,21 +176,21 @@ Result run_objective(const Request& request) {
         config, request.seed, request.device(),
         request.heads == "nearest" ? alignment::HeadMode::kNearest : alignment::HeadMode::kDecoder);
 
-    const train::LossTerms terms = train::run_batch(
+    const train::BatchResult terms = train::run_batch(
         batch, *model, schedule, *objective, /*checkpointing=*/true, /*scale=*/1.0, request.grad);
 
     Result result;
     const auto scalar = [](const at::Tensor& value) { return value.cpu().to(at::kDouble); };
-    const at::Tensor sga = scalar(terms.alignment.sga.loss), spa = scalar(terms.alignment.spa.loss);
-    result.outputs["loss.denoise"] = scalar(terms.denoise);
-    result.outputs["loss.sga"] = sga;
-    result.outputs["loss.spa"] = spa;
-    result.outputs["loss.total"] = scalar(terms.denoise) +
-                                   (config.sga ? config.sga->weight : 0.0) * sga +
-                                   (config.spa ? config.spa->weight : 0.0) * spa;
+    at::Tensor total = scalar(terms.denoise);
+    result.outputs["loss.denoise"] = total;
+    for (const alignment::TermResult& term : terms.alignment.terms) {
+        const at::Tensor loss = scalar(term.loss);
+        result.outputs["loss." + term.name] = loss;
+        total = total + term.weight * loss;
+        add_map(result.outputs, "map." + term.name, term);
+    }
+    result.outputs["loss.total"] = total;
     result.outputs["sample"] = terms.sample;
-    add_map(result.outputs, "map.sga", terms.alignment.sga);
-    add_map(result.outputs, "map.spa", terms.alignment.spa);
     if (request.grad) {
         std::map<std::string, at::Tensor> leaves = lora::trained_parameters(*model);
         leaves.merge(objective->parameters());
