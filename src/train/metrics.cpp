@@ -10,44 +10,49 @@
 
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
+#include "matrix/log/log.h"
 
 namespace matrix::train {
 namespace {
 
 constexpr std::size_t kMaxMetricsBytes = std::size_t{4} << 30;
 
-/// Bytes of the leading lines that are whole records of steps up to `last_step`.
-std::size_t valid_prefix(const std::string& text, std::int64_t last_step) {
-    std::size_t begin = 0;
-    while (true) {
-        const std::size_t end = text.find('\n', begin);
-        if (end == std::string::npos) {
-            return begin;
-        }
-        const nlohmann::json record =
-            nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
+/// The lines of steps up to `last_step`; what is no record is counted in `damaged`. An unfinished
+/// last line is what a killed process leaves, and no damage.
+std::string records_until(const std::string& text, std::int64_t last_step, std::int64_t& damaged) {
+    std::string kept;
+    for (std::size_t begin = 0, end = 0; (end = text.find('\n', begin)) != std::string::npos;
+         begin = end + 1) {
+        const std::string line = text.substr(begin, end - begin);
+        const nlohmann::json record = nlohmann::json::parse(line, nullptr, false);
         if (!record.is_object() || !record.contains("step") ||
-            !record["step"].is_number_integer() || record["step"].get<std::int64_t>() > last_step) {
-            return begin;
+            !record["step"].is_number_integer()) {
+            ++damaged;
+        } else if (record["step"].get<std::int64_t>() <= last_step) {
+            kept += line + "\n";
         }
-        begin = end + 1;
     }
+    return kept;
 }
 
 }  // namespace
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {
-    std::size_t keep = 0;
     if (std::filesystem::exists(path)) {
-        keep = valid_prefix(read_text_file(path, kMaxMetricsBytes), last_step);
+        const std::string text = read_text_file(path, kMaxMetricsBytes);
+        std::int64_t damaged = 0;
+        const std::string kept = records_until(text, last_step, damaged);
+        if (damaged > 0) {
+            log::warning(path.string() + ": " + std::to_string(damaged) +
+                         " lines that are no records of a step are dropped");
+        }
+        if (kept != text) {
+            write_file_atomically(path, kept);
+        }
     }
     descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND, 0644);
-    if (descriptor_ < 0 || ::ftruncate(descriptor_, static_cast<off_t>(keep)) != 0) {
-        const std::string reason = std::strerror(errno);
-        if (descriptor_ >= 0) {
-            ::close(descriptor_);
-        }
-        throw RunError(path.string() + ": cannot write: " + reason);
+    if (descriptor_ < 0) {
+        throw RunError(path.string() + ": cannot write: " + std::strerror(errno));
     }
 }
 

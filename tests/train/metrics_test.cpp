@@ -43,7 +43,7 @@ TEST(MetricsFile, CutsBackToTheStep) {
 
 TEST(MetricsFile, CutsATornOrForeignLine) {
     EXPECT_EQ(reopened(line(1) + line(2) + "{\"loss\":0.", 9), line(1) + line(2));
-    EXPECT_EQ(reopened(line(1) + line(2).substr(0, 5) + "\n" + line(3), 9), line(1));
+    EXPECT_EQ(reopened(line(1) + line(2).substr(0, 5) + "\n" + line(3), 9), line(1) + line(3));
     // Whole, but for its end: the next line would be glued to it.
     const std::string unended = line(2).substr(0, line(2).size() - 1);
     EXPECT_EQ(reopened(line(1) + unended, 9), line(1));

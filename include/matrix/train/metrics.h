@@ -11,7 +11,7 @@ namespace matrix::train {
 class MetricsFile {
 public:
     /// Opens for appending; lines of steps after `last_step` (of a run that went further than its
-    /// checkpoint, or died in the middle of a line) are cut off first.
+    /// checkpoint) are dropped first, and so are lines that are no records, which a warning counts.
     MetricsFile(const std::filesystem::path& path, std::int64_t last_step);
     ~MetricsFile();
     MetricsFile(const MetricsFile&) = delete;
