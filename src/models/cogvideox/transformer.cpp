@@ -1,7 +1,9 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <array>
 #include <cmath>
+#include <mutex>
 #include <utility>
 
 #include "matrix/core/error.h"
@@ -46,6 +48,13 @@ TwoLayer take_two_layer(tensor_io::WeightSource& weights, const std::string& pre
 
 }  // namespace
 
+/// What depends on the latents' size alone.
+struct SizeTables {
+    std::array<std::int64_t, 3> size{};  // F, h, w
+    at::Tensor positions;                // [1, L + N, D] in the model's dtype, or undefined
+    at::Tensor rotation;                 // [N, 1, head_dim / 2] complex64, or undefined
+};
+
 struct CogVideoXTransformer::Impl {
     CogVideoXConfig config;
     nn::Linear proj, text_proj;
@@ -59,10 +68,17 @@ struct CogVideoXTransformer::Impl {
     void check(const BackboneInput& input) const;
     [[nodiscard]] at::Tensor embedding(const BackboneInput& input) const;
     [[nodiscard]] at::Tensor patches(const at::Tensor& x) const;
-    [[nodiscard]] at::Tensor joint_rows(const BackboneInput& input) const;
+    [[nodiscard]] at::Tensor joint_rows(const BackboneInput& input,
+                                        const at::Tensor& positions) const;
+    /// Made anew only when the size changes.
+    [[nodiscard]] SizeTables tables(const at::Tensor& latents) const;
     [[nodiscard]] at::Tensor positions(std::int64_t frames, std::int64_t height,
                                        std::int64_t width) const;
     [[nodiscard]] at::Tensor unpatchify(const at::Tensor& rows, at::IntArrayRef input_shape) const;
+
+private:
+    mutable std::mutex last_tables_mutex_;
+    mutable SizeTables last_tables_;
 };
 
 CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config,
@@ -114,9 +130,11 @@ void CogVideoXTransformer::Impl::check(const BackboneInput& input) const {
     expect_shape(input.encoder_hidden_states, {batch, -1, config.text_embed_dim},
                  "encoder_hidden_states");
     expect_shape(input.timestep, {batch}, "timestep");
-    if (batch < 1 || x.size(1) < 1 || x.size(3) < config.patch_size ||
-        x.size(4) < config.patch_size || x.size(3) % config.patch_size != 0 ||
-        x.size(4) % config.patch_size != 0) {
+    if (x.numel() == 0) {
+        throw RunError("hidden_states: " + shape_text(x.sizes()) + " is empty");
+    }
+    if (x.size(3) < config.patch_size || x.size(4) < config.patch_size ||
+        x.size(3) % config.patch_size != 0 || x.size(4) % config.patch_size != 0) {
         throw RunError("hidden_states: " + shape_text(x.sizes()) +
                        " does not divide into patches of " + std::to_string(config.patch_size) +
                        " x " + std::to_string(config.patch_size));
@@ -180,15 +198,34 @@ at::Tensor CogVideoXTransformer::Impl::positions(std::int64_t frames, std::int64
     return sincos_position_table(config, frames, height, width).unsqueeze(0);
 }
 
-at::Tensor CogVideoXTransformer::Impl::joint_rows(const BackboneInput& input) const {
-    const at::Tensor& x = input.hidden_states;
-    at::Tensor joint =
-        at::cat({text_proj(input.encoder_hidden_states), proj(patches(x))}, 1);  // [B, L + N, D]
-    if (config.has_position_table()) {
-        joint = joint +
-                positions(x.size(1), x.size(3), x.size(4)).to(joint.device(), joint.scalar_type());
+SizeTables CogVideoXTransformer::Impl::tables(const at::Tensor& latents) const {
+    const std::int64_t frames = latents.size(1), height = latents.size(3), width = latents.size(4);
+    const std::lock_guard lock(last_tables_mutex_);
+    if (last_tables_.size != std::array{frames, height, width}) {
+        SizeTables made;
+        made.size = {frames, height, width};
+        if (config.has_position_table()) {
+            made.positions = positions(frames, height, width)
+                                 .to(text_proj.weight.device(), text_proj.weight.scalar_type());
+        }
+        if (config.use_rotary_positional_embeddings) {
+            const RotaryTable table = rotary_table(config, frames, height, width);
+            made.rotation = at::complex(table.cos.slice(1, 0, c10::nullopt, 2),
+                                        table.sin.slice(1, 0, c10::nullopt, 2))
+                                .unsqueeze(1)
+                                .to(latents.device());
+        }
+        last_tables_ = made;
     }
-    return joint;
+    return last_tables_;
+}
+
+at::Tensor CogVideoXTransformer::Impl::joint_rows(const BackboneInput& input,
+                                                  const at::Tensor& positions) const {
+    const at::Tensor joint =
+        at::cat({text_proj(input.encoder_hidden_states), proj(patches(input.hidden_states))},
+                1);  // [B, L + N, D]
+    return positions.defined() ? joint + positions : joint;
 }
 
 at::Tensor CogVideoXTransformer::Impl::unpatchify(const at::Tensor& rows,
@@ -212,17 +249,11 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
     context.layout = layout(latents.size(1), latents.size(3), latents.size(4), text_rows);
     const at::Tensor emb = m.embedding(input);
     context.silu_embedding = at::silu(emb);
-    if (m.config.use_rotary_positional_embeddings) {
-        const RotaryTable table =
-            rotary_table(m.config, latents.size(1), latents.size(3), latents.size(4));
-        context.rotation = at::complex(table.cos.slice(1, 0, c10::nullopt, 2),
-                                       table.sin.slice(1, 0, c10::nullopt, 2))
-                               .unsqueeze(1)
-                               .to(latents.device());  // [N, 1, head_dim / 2]
-    }
+    const SizeTables tables = m.tables(latents);
+    context.rotation = tables.rotation;
 
     BackboneOutput output;
-    at::Tensor x = m.joint_rows(input);
+    at::Tensor x = m.joint_rows(input, tables.positions);
     for (std::int64_t i = 0; i < num_blocks(); ++i) {
         const CogVideoXBlock& block = m.blocks[static_cast<std::size_t>(i)];
         const auto tap_entry = options.taps.find(i);
