@@ -15,16 +15,16 @@ using torch::autograd::variable_list;
 
 // Pixels of all entities together that one chunk holds: 16 MiB per float32 temporary.
 constexpr std::int64_t kChunkElements = 4 << 20;
-// Cap of the positive-class weight, as in the authors' public code.
-constexpr double kMaxPositiveWeight = 10.0;
 
 struct Coefficients {
     double bce, dice, l2;
     bool positive_class_weight;
 };
 
+// Without entities all pixels are one chunk, however many a shape claims.
 std::int64_t chunk_pixels(const at::Tensor& x) {
-    return std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(x.size(0), 1));
+    return x.size(0) == 0 ? std::max<std::int64_t>(1, x.size(1))
+                          : std::max<std::int64_t>(1, kChunkElements / x.size(0));
 }
 
 struct Chunk {

@@ -92,6 +92,9 @@ Result run_loss(const Request& request) {
     const Inputs in(request);
     const at::Tensor logits =
         leaf(in.floating("logits", {-1, -1, -1, -1}), request);  // [E, T, H, W]
+    if (logits.size(1) < 1 || logits.size(2) < 1 || logits.size(3) < 1) {
+        in.fail("logits", "an entity has no pixels");
+    }
     const at::Tensor target = in.floating("target", logits.sizes(), at::kFloat);
 
     const at::AutoGradMode grad_mode(request.grad);
