@@ -65,6 +65,9 @@ void check_finite(const tensor_io::TensorMap& outputs) {
 void run_part(const Request& request, const std::set<std::string>& given) {
     const Part& part = find_part(request.part);
     check_flags(part, given);
+    if (given.count("--adapter") != 0 && request.adapter.empty()) {
+        throw UsageError("--adapter: is empty");
+    }
     const probe::Result result = part.run(request);
     check_finite(result.outputs);
     tensor_io::write_safetensors(request.outputs, result.outputs);

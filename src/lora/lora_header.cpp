@@ -122,6 +122,18 @@ std::optional<LoraHeader> read_lora_header(const tensor_io::Metadata& metadata,
     if (reader.boolean("use_dora")) {
         reader.refuse("use_dora", "DoRA adapters are not supported");
     }
+    // These take their start out of the base weight, which peft then changes on loading too.
+    if (const ordered_json* init = reader.find("init_lora_weights");
+        init != nullptr && init->is_string()) {
+        const auto name = init->get<std::string>();
+        for (const char* method : {"pissa", "olora", "corda", "loftq"}) {
+            if (name.starts_with(method)) {
+                reader.refuse("init_lora_weights", "\"" + name +
+                                                       "\" adapters change the base weights; "
+                                                       "convert it to a plain LoRA with peft");
+            }
+        }
+    }
     return header;
 }
 

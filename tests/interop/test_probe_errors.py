@@ -35,6 +35,7 @@ OUT = "--outputs"
         (["--part", "head", OUT, "x", "--inputs", "y", "--head", "grounding", "--set", "alignment.head=cnv"],
          'alignment.head: "cnv" is not one of "residual", "affine", "conv" (did you mean "conv"?)'),
         (["--part", "loss", OUT, "x", "--inputs", "y", "--set", "alignment.bce=-1"], "alignment.bce: -1 is not at least 0"),
+        (["--part", "transformer", OUT, "x", "--inputs", "y", "--model", "m", "--adapter", ""], "--adapter: is empty"),
         (["--part", "data", OUT, "x", "--config", "none.json"], "--index is required by the part data"),
     ],
 )

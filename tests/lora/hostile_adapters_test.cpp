@@ -135,6 +135,8 @@ TEST_F(HostileAdapters, HeaderThatIsNoConfiguration) {
                    {"transformer.use_rslora: expected true or false"});
     refused_header(R"({"transformer.r": 2, "transformer.use_dora": true})",
                    {"transformer.use_dora", "not supported"});
+    refused_header(R"({"transformer.r": 2, "transformer.init_lora_weights": "pissa_niter_4"})",
+                   {"transformer.init_lora_weights", "change the base weights"});
     refused_header(R"({"transformer.r": 2, "transformer.rank_pattern": ["to_q"]})",
                    {"transformer.rank_pattern: expected an object"});
     refused_header(R"({"transformer.r": 2, "transformer.rank_pattern": {"to_q": 0}})",
