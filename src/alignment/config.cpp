@@ -90,12 +90,18 @@ std::vector<std::string> check(const AlignmentConfig& config, std::int64_t num_b
 }
 
 std::vector<std::string> warnings(const AlignmentConfig& config) {
+    std::vector<std::string> lines;
     if (config.head == "conv" && (config.sga || config.spa)) {
-        return {
+        lines.emplace_back(
             "alignment.head: a free decoder (\"conv\") can lower both losses while attention moves "
-            "away from the instances; watch the validation scores, or use \"residual\""};
+            "away from the instances; watch the validation scores, or use \"residual\"");
     }
-    return {};
+    if (config.center != "none" && config.readout == "logits" &&
+        !(config.sga && config.sga->rows == "v2t")) {
+        lines.push_back("alignment.center: \"" + config.center +
+                        "\" changes v2t rows alone, and no term reads any");
+    }
+    return lines;
 }
 
 }  // namespace matrix::alignment

@@ -100,6 +100,20 @@ RunConfig read_run_config(const std::filesystem::path& path,
     return config;
 }
 
+std::vector<std::string> warnings(const RunConfig& config) {
+    std::vector<std::string> lines = alignment::warnings(config.alignment);
+    if (config.validation.data && config.validation.every_steps == 0) {
+        lines.emplace_back(
+            "validation.data: not read, since validation.every_steps = 0 switches validation off");
+    }
+    if (config.schedule.warmup_steps >= config.train.steps) {
+        lines.push_back("schedule.warmup_steps: the run ends after " +
+                        std::to_string(config.train.steps) +
+                        " steps, before the learning rate has risen to its value");
+    }
+    return lines;
+}
+
 std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
                                              bool temporal_patches) {
     std::vector<std::string> faults = lora::check(config.lora, num_blocks, config.data.id_map);

@@ -50,6 +50,10 @@ struct RunConfig {
                                         const std::vector<std::string>& assignments,
                                         std::vector<std::string>& faults);
 
+/// What is allowed but does nothing or not what one may expect, one line each: said at the start of
+/// a run and by `check config`.
+[[nodiscard]] std::vector<std::string> warnings(const RunConfig& config);
+
 /// Faults that show against the model: blocks it has not. One line each.
 [[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config,
                                                            std::int64_t num_blocks,

@@ -76,5 +76,16 @@ TEST(AlignmentConfig, FreeDecoderIsWarnedOf) {
     EXPECT_THAT(warnings(config), ElementsAre(HasSubstr("alignment.head")));
 }
 
+TEST(AlignmentConfig, CentringThatNothingReadsIsWarnedOf) {
+    AlignmentConfig config;
+    config.center = "text";
+    EXPECT_THAT(warnings(config), IsEmpty());
+    config.sga->rows = "t2v";
+    EXPECT_THAT(warnings(config), ElementsAre(HasSubstr("alignment.center")));
+    config.sga->rows = "v2t";
+    config.sga.reset();
+    EXPECT_THAT(warnings(config), ElementsAre(HasSubstr("alignment.center")));
+}
+
 }  // namespace
 }  // namespace matrix::alignment

@@ -176,6 +176,18 @@ def test_config_without_its_model_is_noted(matrix, tiny_model, tmp_path):
     assert found["faults"] == [] and "none is not there" in found["notes"][0]
 
 
+def test_fields_without_effect_are_noted(matrix, tiny_model, tmp_path):
+    run = json.loads((tiny_model / "run.json").read_text())
+    run["validation"] = {"every_steps": 0, "data": "heldout"}
+    run["schedule"]["warmup_steps"] = run["train"]["steps"]
+    run["alignment"]["sga"] = None
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    found = json.loads(matrix.good("check", "config", tmp_path / "run.json", "--json"))
+    assert found["faults"] == []
+    for field in ["validation.data", "schedule.warmup_steps", "alignment.center"]:
+        one_fault(found["notes"], field)
+
+
 def test_config_may_name_its_schema(matrix, tiny_model, tmp_path):
     run = json.loads((tiny_model / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps({"$schema": "any"} | run))

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "cli/check/report.h"
 #include "cli/run_config.h"
@@ -45,8 +46,7 @@ Report check_config(const fs::path& run_file) {
                          report);
         });
     }
-    const auto warnings = alignment::warnings(config.alignment);
-    report.notes.insert(report.notes.end(), warnings.begin(), warnings.end());
+    std::ranges::move(warnings(config), std::back_inserter(report.notes));
     if (report.faults.empty()) {
         report.lines.push_back(run_file.string() + ": valid");
     }
