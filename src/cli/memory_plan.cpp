@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "matrix/alignment/objective.h"
+#include "matrix/kernels/feed_forward.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/t5.h"
 #include "matrix/models/vae_encoder.h"
@@ -18,8 +19,6 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kFloatBytes = 4;
 constexpr std::int64_t kAdamCopies = 4;              ///< value, gradient, two moments
 constexpr std::int64_t kContextBytes = 512ll << 20;  ///< device context and kernels' workspaces
-constexpr std::int64_t kFeedForwardRows =
-    4096;  ///< rows of a feed-forward chunk (kernels/feed_forward.cpp)
 constexpr std::int64_t kHeadBuffers =
     6;  ///< full-resolution float32 buffers of one entity's loss and backward
 
@@ -102,7 +101,7 @@ void add_activations(MemoryPlan& plan, const RunConfig& config,
                                      static_cast<long long>(blocks)),
                               blocks * (2 * s.unit() + s.log_sum_exp())});
         const std::int64_t chunk =
-            std::min(s.rows(), kFeedForwardRows) * 4 * s.width * s.dtype_bytes;
+            std::min(s.rows(), kernels::kFeedForwardChunkRows) * 4 * s.width * s.dtype_bytes;
         plan.items.push_back({"recomputation",
                               "one block at a time, its feed-forward in chunks of rows",
                               9 * s.unit() + 3 * chunk});
@@ -114,13 +113,19 @@ void add_activations(MemoryPlan& plan, const RunConfig& config,
     }
 }
 
-void add_alignment(MemoryPlan& plan, const RunConfig& config) {
+void add_alignment(MemoryPlan& plan, const RunConfig& config, const Sizes& s) {
     if (!config.alignment.sga && !config.alignment.spa) {
         return;
     }
     const std::int64_t voxels = config.data.frames * config.data.height * config.data.width;
     plan.items.push_back({"alignment", "mask heads and losses, one entity at a time",
                           voxels * kFloatBytes * kHeadBuffers});
+    if (config.alignment.readout == "probabilities") {
+        // alignment/probability_readout.cpp: float32 gradients of q and k, a second attention's
+        // output and the four gradients of its backward.
+        plan.items.push_back({"readout", "gradient of the probabilities, one block at a time",
+                              2 * s.rows() * s.width * kFloatBytes + 5 * s.unit()});
+    }
 }
 
 std::int64_t count_elements(const auto& construct) {
@@ -129,20 +134,28 @@ std::int64_t count_elements(const auto& construct) {
     return weights.num_elements();
 }
 
-void add_encoder_note(MemoryPlan& plan, const RunConfig& config, std::int64_t dtype_bytes) {
+/// The encoders, where they are: who trains from a copied cache needs none.
+void add_encoders(MemoryPlan& plan, const RunConfig& config, std::int64_t dtype_bytes) {
     const fs::path model = config.model.path;
-    const std::int64_t text = count_elements([&](auto& weights) {
-        const models::T5Encoder encoder(
-            models::T5Config::from_file(model / "text_encoder" / "config.json"), weights);
-    });
-    const std::int64_t vae = count_elements([&](auto& weights) {
-        models::take_vae_weights(models::VaeConfig::from_file(model / "vae" / "config.json"),
-                                 weights);
-    });
-    plan.notes.push_back(
-        format("prepare, before training and one after the other: text encoder %.2f GiB, VAE %.2f "
-               "GiB of weights",
-               gib(text * dtype_bytes), gib(vae * dtype_bytes)));
+    const fs::path text_config = model / "text_encoder" / "config.json";
+    if (fs::exists(text_config)) {
+        const std::int64_t text = count_elements([&](auto& weights) {
+            const models::T5Encoder encoder(models::T5Config::from_file(text_config), weights);
+        });
+        plan.notes.push_back(
+            format("before training: text encoder, %.2f GiB of weights", gib(text * dtype_bytes)));
+    }
+    const std::int64_t vae =
+        dtype_bytes * count_elements([&](auto& weights) {
+            models::take_vae_weights(models::VaeConfig::from_file(model / "vae" / "config.json"),
+                                     weights);
+        });
+    if (config.data.cache) {
+        plan.notes.push_back(
+            format("before training, after the text encoder: VAE, %.2f GiB of weights", gib(vae)));
+    } else {
+        plan.items.push_back({"vae", "data.cache = null encodes beside the step", vae});
+    }
 }
 
 }  // namespace
@@ -193,7 +206,8 @@ MemoryPlan memory_plan(const RunConfig& config) {
     plan.items.push_back({"optimizer", "gradients and AdamW's two moments, float32",
                           (lora + projection + heads) * kFloatBytes * (kAdamCopies - 1)});
     add_activations(plan, config, model, s);
-    add_alignment(plan, config);
+    add_alignment(plan, config, s);
+    add_encoders(plan, config, s.dtype_bytes);
     const std::int64_t before_headroom = plan.total_bytes();
     plan.items.push_back({"headroom",
                           "device context, workspaces, 4 % for the allocator's rounding",
@@ -202,7 +216,6 @@ MemoryPlan memory_plan(const RunConfig& config) {
                                 static_cast<long long>(s.text_rows),
                                 static_cast<long long>(s.tokens), static_cast<long long>(s.width),
                                 static_cast<long long>(s.batch)));
-    add_encoder_note(plan, config, s.dtype_bytes);
     return plan;
 }
 

@@ -1,6 +1,7 @@
 """train --dry-run: the memory plan from the configuration files alone."""
 
 import re
+import shutil
 
 import pytest
 from training import MATRIX, Program, contents
@@ -51,6 +52,26 @@ def test_follows_the_configuration(paper):
     assert plan(paper, "data.frames=25")["activations"] < 0.6 * base["activations"]
     assert plan(paper, "memory.checkpointing=false")["activations"] > 40
     assert "alignment" not in plan(paper, "alignment.sga=null", "alignment.spa=null")
+
+
+def test_counts_what_the_step_has_beside_it(paper):
+    base = plan(paper)
+    # Probabilities: float32 gradients of q and k, and a second attention with its backward, of 17776 rows.
+    unit = (226 + 13 * 30 * 45) * 3072 / GIB
+    assert plan(paper, "alignment.readout=probabilities")["readout"] == pytest.approx(unit * (8 + 10), abs=0.01)
+    assert plan(paper, "data.cache=null")["total"] > base["total"] + 0.3
+    # Who trains from a copied cache has no text encoder.
+    shutil.copytree(paper.directory / "model", paper.directory / "light", ignore=shutil.ignore_patterns("text_encoder"))
+    assert plan(paper, "model.path=light")["total"] == base["total"]
+
+
+def test_refuses_what_a_run_would_refuse(paper):
+    [line] = paper.faults("train", "--config", "model/run.json", "--dry-run", "--set", "model.path=none", code=1)
+    assert "none/transformer/config.json" in line
+    broken = shutil.copytree(paper.directory / "model", paper.directory / "broken")
+    (broken / "scheduler/scheduler_config.json").write_text('{"_class_name": "EulerDiscreteScheduler"}')
+    [line] = paper.faults("train", "--config", "model/run.json", "--dry-run", "--set", "model.path=broken", code=1)
+    assert "scheduler_config.json" in line
 
 
 def test_touches_nothing(paper):

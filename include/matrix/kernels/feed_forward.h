@@ -2,7 +2,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace matrix::kernels {
+
+/// Rows that the inner activation, four times as wide as its input, exists for at a time.
+inline constexpr std::int64_t kFeedForwardChunkRows = 4096;
 
 /// What a feed-forward keeps from forward to backward, and whether its values are wanted at all.
 enum class FeedForwardMode {
