@@ -34,7 +34,10 @@ public:
         for (std::size_t i = 0; i < plan_.manifest.rows.size(); ++i) {
             plan_row(i);
         }
-        hashes_.save();
+        // A data set that is refused must not leave the beginning of a cache.
+        if (report_.faults.empty() || std::filesystem::exists(cache_)) {
+            hashes_.save();
+        }
         if (!report_.faults.empty()) {
             throw RunError(report_.faults);
         }

@@ -318,6 +318,12 @@ TEST_F(PrepareTest, HashesAreKeptWhateverComesOfThem) {
     const fs::path memo = data_cache::hashes_path(*options_.data.cache);
     data_.write_video("videos/b.mp4", 3);
     expect_error([&] { prepare(options_, fake_.get()); }, {"has 3 frames"});
+    EXPECT_FALSE(fs::exists(*options_.data.cache)) << "the beginning of a cache";
+    data_.write_video("videos/b.mp4", 6);
+    (void)open();
+    fs::remove(memo);
+    data_.write_video("videos/b.mp4", 3);
+    expect_error([&] { prepare(options_, fake_.get()); }, {"has 3 frames"});
     EXPECT_TRUE(fs::exists(memo)) << "of a data set with faults";
     data_.write_video("videos/b.mp4", 6);
     (void)open();
