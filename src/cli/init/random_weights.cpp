@@ -153,10 +153,11 @@ void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::Scala
     save(weights, directory / "model.safetensors");
 }
 
-/// Blobs of colour that drift over time, [1, 3, 17, H, W] in [-1, 1]: what the encoder is
-/// calibrated on.
-at::Tensor moving_picture(const models::VaeConfig& config, std::uint64_t seed) {
-    const at::Tensor coarse = normal({1, 3, 5, 7, 9}, 0.7, seed, "calibration");
+/// Blobs of colour that drift over time, around another mean colour in each clip, [8, 3, 17, H, W]
+/// in [-1, 1]: what the encoder is calibrated on.
+at::Tensor moving_pictures(const models::VaeConfig& config, std::uint64_t seed) {
+    const at::Tensor coarse = normal({8, 3, 5, 7, 9}, 0.5, seed, "calibration") +
+                              normal({8, 3, 1, 1, 1}, 0.5, seed, "calibration.mean");
     return at::upsample_trilinear3d(coarse,
                                     {17, std::min<std::int64_t>(config.sample_height, 96),
                                      std::min<std::int64_t>(config.sample_width, 160)},
@@ -179,7 +180,7 @@ void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dty
     tensor_io::GeneratedWeights again(
         [&](const std::string& key, at::IntArrayRef) { return tensors.at(key); });
     const at::Tensor mean_half = models::VaeEncoder(config, again)
-                                     .encode(moving_picture(config, seed))
+                                     .encode(moving_pictures(config, seed))
                                      .narrow(1, 0, channels)
                                      .transpose(0, 1)
                                      .flatten(1);                                // [C, everything]
