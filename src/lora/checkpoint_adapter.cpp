@@ -81,10 +81,6 @@ AdapterInfo read_info(const SafetensorsFile& file) {
 
 }  // namespace
 
-double AdapterInfo::scale() const {
-    return alpha / (rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
-}
-
 void write_checkpoint_adapter(const std::filesystem::path& path,
                               const std::map<std::string, at::Tensor>& trained,
                               const AdapterInfo& info) {

@@ -5,7 +5,7 @@
 
 namespace matrix::lora {
 
-double LoraConfig::scale() const {
+double delta_scale(std::int64_t rank, double alpha, bool rslora) {
     return alpha / (rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
 }
 

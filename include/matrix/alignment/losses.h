@@ -6,6 +6,9 @@
 
 namespace matrix::alignment {
 
+/// Cap of the positive-class weight, as in the authors' public code.
+inline constexpr double kMaxPositiveWeight = 10.0;
+
 /// The mask loss of E entities (paper section 5), each [E] over the entity's own pixels, and the
 /// sum that trains:
 ///   bce   mean of -(p y log s + (1 - y) log(1 - s)), s = sigmoid(x), p the positive-class weight

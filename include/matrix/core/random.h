@@ -23,11 +23,10 @@ enum class Purpose : std::uint64_t {
     kCaptionDropout = 9,
     kIdMapDropout = 10,
     kImageVersion = 11,
-    kLoraInit = 12,    ///< number = hash of the tensor's key
-    kHeadInit = 13,    ///< number = hash of the tensor's key
-    kModelInit = 14,   ///< number = hash of the tensor's key
-    kSynth = 15,       ///< number = clip
-    kValidation = 16,  ///< number = clip * 1000 + timestep
+    kLoraInit = 12,   ///< number = hash of the tensor's key
+    kHeadInit = 13,   ///< number = hash of the tensor's key
+    kModelInit = 14,  ///< number = hash of the tensor's key
+    kSynth = 15,      ///< number = clip
 };
 
 /// A CPU generator for one keyed draw; equal keys give equal streams.

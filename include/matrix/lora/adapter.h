@@ -26,7 +26,7 @@ struct AdapterInfo {
     /// alpha it was trained with.
     std::optional<double> trained_alpha = {};
 
-    [[nodiscard]] double scale() const;
+    [[nodiscard]] double scale() const { return delta_scale(rank, alpha, rslora); }
 };
 
 /// An adapter in memory: low-rank factors by linear ("transformer_blocks.7.attn1.to_q"), float32,

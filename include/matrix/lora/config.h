@@ -8,6 +8,9 @@
 
 namespace matrix::lora {
 
+/// The factor on a delta's product: alpha / r, or alpha / sqrt(r) with rslora.
+[[nodiscard]] double delta_scale(std::int64_t rank, double alpha, bool rslora);
+
 /// Which linears get a low-rank delta, and how the input projection trains.
 struct LoraConfig {
     std::int64_t rank = 128;
@@ -17,8 +20,7 @@ struct LoraConfig {
     std::vector<std::int64_t> blocks = {7, 11, 12};
     std::string input_projection = "full";  ///< "full", "lora" or "frozen"
 
-    /// alpha / r, or alpha / sqrt(r) with rslora.
-    [[nodiscard]] double scale() const;
+    [[nodiscard]] double scale() const { return delta_scale(rank, alpha, rslora); }
 };
 
 [[nodiscard]] FieldTable fields(LoraConfig& config);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "matrix/alignment/losses.h"
 #include "matrix/alignment/scores.h"
 #include "matrix/train/validation.h"
 
@@ -19,7 +20,6 @@ using alignment::AlignmentConfig;
 using alignment::MeanScore;
 
 constexpr std::int64_t kTimesteps = 32;
-constexpr double kMaxPositiveWeight = 10.0;  // as alignment/losses.h says
 
 /// Sums over velocities, by latent channel.
 struct VelocitySums {
@@ -91,8 +91,9 @@ double loss_at(double logit, double positives, double pixels, const AlignmentCon
     const double p = 1.0 / (1.0 + std::exp(-logit));
     const double negatives = pixels - positives;
     const double weight = !config.positive_class_weight ? 1.0
-                          : positives == 0              ? kMaxPositiveWeight
-                                           : std::min(negatives / positives, kMaxPositiveWeight);
+                          : positives == 0
+                              ? alignment::kMaxPositiveWeight
+                              : std::min(negatives / positives, alignment::kMaxPositiveWeight);
     const double bce = -(weight * positives * std::log(p) + negatives * std::log1p(-p)) / pixels;
     const double dice = 1.0 - (2.0 * p * positives + 1.0) / (p * pixels + positives + 1.0);
     const double l2 = (positives * (1.0 - p) * (1.0 - p) + negatives * p * p) / pixels;
