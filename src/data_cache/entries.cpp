@@ -148,6 +148,15 @@ SafetensorsFile open_entry(const fs::path& cache, EntryKind kind, const std::str
     return file;
 }
 
+void check_content(const SafetensorsFile& entry) {
+    const auto stored = entry.metadata().find("checksum");
+    if (stored == entry.metadata().end() || stored->second != checksum(entry.all())) {
+        throw RunError(entry.path().string() +
+                       ": its content does not match its checksum; delete it and run "
+                       "`matrix prepare`");
+    }
+}
+
 bool has_entry(const fs::path& cache, EntryKind kind, const std::string& key,
                const DataConfig& config) {
     try {
@@ -174,13 +183,7 @@ std::vector<std::string> verify_cache(const fs::path& cache) {
             continue;
         }
         try {
-            const SafetensorsFile file = open_entry(cache, kind, key, index.config);
-            const auto stored = file.metadata().find("checksum");
-            if (stored == file.metadata().end() || stored->second != checksum(file.all())) {
-                throw RunError(file.path().string() +
-                               ": its content does not match its checksum; delete it and run "
-                               "`matrix prepare`");
-            }
+            check_content(open_entry(cache, kind, key, index.config));
         } catch (const RunError& e) {
             faults.insert(faults.end(), e.faults().begin(), e.faults().end());
         }

@@ -102,13 +102,26 @@ void CacheReader::check_entries(std::vector<std::string>& faults) const {
     }
 }
 
+tensor_io::SafetensorsFile CacheReader::entry(EntryKind kind, const std::string& key) const {
+    tensor_io::SafetensorsFile file = open_entry(cache_, kind, key, index_.config);
+    {
+        const std::lock_guard lock(verified_mutex_);
+        if (verified_.contains(file.path())) {
+            return file;
+        }
+    }
+    check_content(file);
+    const std::lock_guard lock(verified_mutex_);
+    verified_.insert(file.path());
+    return file;
+}
+
 std::int64_t CacheReader::size() const {
     return static_cast<std::int64_t>(index_.clips.size());
 }
 
 at::Tensor CacheReader::empty_prompt() const {
-    return open_entry(cache_, EntryKind::kPrompt, index_.empty_prompt_key, index_.config)
-        .tensor("prompt");
+    return entry(EntryKind::kPrompt, index_.empty_prompt_key).tensor("prompt");
 }
 
 EncodedSample CacheReader::get(std::int64_t index, std::uint64_t seed,
@@ -117,18 +130,16 @@ EncodedSample CacheReader::get(std::int64_t index, std::uint64_t seed,
     const CachedClip& clip = index_.clips[static_cast<std::size_t>(index)];
     EncodedSample sample;
     sample.name = clip.video;
-    const auto video = open_entry(cache_, EntryKind::kVideo, clip.video_key, index_.config);
+    const auto video = entry(EntryKind::kVideo, clip.video_key);
     sample.video_moments = video.tensor("video_moments");
     sample.image_clean_moments = video.tensor("image_clean_moments");
     const std::int64_t version =
         keyed_integer(index_.config.image_noise_draws, seed, Purpose::kImageVersion, sample_number);
     sample.image_moments = video.tensor("image_moments").select(0, version);
     if (id_map_ && !clip.id_map_key.empty()) {
-        sample.id_map_mean = open_entry(cache_, EntryKind::kIdMap, clip.id_map_key, index_.config)
-                                 .tensor("id_map_mean");
+        sample.id_map_mean = entry(EntryKind::kIdMap, clip.id_map_key).tensor("id_map_mean");
     }
-    sample.prompt =
-        open_entry(cache_, EntryKind::kPrompt, clip.prompt_key, index_.config).tensor("prompt");
+    sample.prompt = entry(EntryKind::kPrompt, clip.prompt_key).tensor("prompt");
     read_interactions(clip, sample);
     return sample;
 }
@@ -142,10 +153,10 @@ void CacheReader::read_interactions(const CachedClip& clip, EncodedSample& sampl
     if (n == 0) {
         return;
     }
-    const auto entry = open_entry(cache_, EntryKind::kMasks, clip.masks_key, c);
-    const at::Tensor ids = entry.tensor("ids");
-    const at::Tensor tracks = entry.tensor("tracks");
-    const at::Tensor cells = entry.tensor(nearest_query_ ? "query_nearest" : "query_half");
+    const auto masks = entry(EntryKind::kMasks, clip.masks_key);
+    const at::Tensor ids = masks.tensor("ids");
+    const at::Tensor tracks = masks.tensor("tracks");
+    const at::Tensor cells = masks.tensor(nearest_query_ ? "query_nearest" : "query_half");
     const auto* id_values = ids.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < n; ++i) {
         const CachedInteraction& interaction = clip.interactions[static_cast<std::size_t>(i)];
@@ -163,7 +174,7 @@ void CacheReader::read_interactions(const CachedClip& clip, EncodedSample& sampl
             }
             const auto* found = std::find(id_values, id_values + ids.numel(), id);
             if (found == id_values + ids.numel()) {
-                throw RunError(entry.path().string() + ": holds no ID " + std::to_string(id) +
+                throw RunError(masks.path().string() + ": holds no ID " + std::to_string(id) +
                                "; delete it and run `matrix prepare`");
             }
             const std::int64_t row = found - id_values;

@@ -244,6 +244,16 @@ TEST_F(CacheTest, VerifyFindsAFlippedBit) {
                 ElementsAre(AllOf(HasSubstr(video.string()), HasSubstr("checksum"))));
 }
 
+TEST_F(CacheTest, AFlippedBitBecomesNoSample) {
+    const fs::path video = entry_path(cache(), EntryKind::kVideo, index_.clips[0].video_key);
+    overwrite(video, 1);
+    const CacheReader source = reader();
+    (void)source.get(1, 0, 0);
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        expect_error([&] { (void)source.get(0, 0, 0); }, {video.string(), "checksum"});
+    }
+}
+
 TEST_F(CacheTest, RefusesADamagedIndex) {
     const auto reject = [&](const std::string& text, const std::string& part) {
         write("cache/index.json", text);

@@ -38,6 +38,9 @@ void write_entry(const std::filesystem::path& cache, EntryKind kind, const std::
                                                     EntryKind kind, const std::string& key,
                                                     const DataConfig& config);
 
+/// Reads every byte: RunError naming the file if its tensors do not match its checksum.
+void check_content(const tensor_io::SafetensorsFile& entry);
+
 /// Whether `open_entry` would succeed.
 [[nodiscard]] bool has_entry(const std::filesystem::path& cache, EntryKind kind,
                              const std::string& key, const DataConfig& config);

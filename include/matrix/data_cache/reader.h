@@ -1,21 +1,24 @@
 #pragma once
 
+#include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/index.h"
 #include "matrix/data_cache/sample.h"
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 
 namespace matrix::data_cache {
 
-/// A prepared cache as training reads it. Entries are mapped as they are asked for; nothing is kept
-/// between calls, so any number of threads may call `get`. Needs neither the data set nor the
-/// encoders.
+/// A prepared cache as training reads it. Entries are mapped as they are asked for, and compared
+/// with their checksums the first time: damage is a RunError naming the file, never a sample. Any
+/// number of threads may call `get`. Needs neither the data set nor the encoders.
 class CacheReader final : public SampleSource {
 public:
     /// RunError with every fault at once: a setting of `config` or an encoder other than the cache
-    /// was made with (empty ids are not compared), an entry that is missing or damaged.
+    /// was made with (empty ids are not compared), an entry that is missing or truncated.
     /// `nearest_query`: alignment.spa.query = "nearest".
     CacheReader(std::filesystem::path cache, const DataConfig& config, const EncoderIds& encoders,
                 bool nearest_query);
@@ -29,6 +32,7 @@ public:
     [[nodiscard]] std::int64_t num_without_interactions() const;
 
 private:
+    [[nodiscard]] tensor_io::SafetensorsFile entry(EntryKind kind, const std::string& key) const;
     void check_entries(std::vector<std::string>& faults) const;
     void read_interactions(const CachedClip& clip, EncodedSample& sample) const;
 
@@ -37,6 +41,8 @@ private:
     bool id_map_;
     bool nearest_query_;
     std::int64_t num_tokens_ = 0;
+    mutable std::mutex verified_mutex_;
+    mutable std::set<std::filesystem::path> verified_;
 };
 
 /// Opens a cache that cannot be prepared here, for want of decoders, encoders or the data set: it
