@@ -72,8 +72,7 @@ struct Entity {
 
 template <typename Body>
 void for_each_entity(const Problem& problem, std::int64_t batch, const Body& body) {
-    const auto entities =
-        static_cast<std::int64_t>(problem.chosen.size()) / std::max<std::int64_t>(batch, 1);
+    const auto entities = static_cast<std::int64_t>(problem.chosen.size()) / batch;
     for (std::int64_t b = 0; b < batch; ++b) {
         for (std::int64_t e = 0; e < entities; ++e) {
             const Entity entity{problem, b, b * entities + e};

@@ -85,6 +85,10 @@ at::Tensor AttentionReadout::read(const at::Tensor& query, const at::Tensor& key
     TORCH_CHECK(options_.direction == Direction::kV2t ||
                     layout.attention == nn::TokenLayout::Attention::kJoint,
                 "t2v and v2v want video keys: joint attention");
+    if (query.size(0) == 0) {
+        return query.new_zeros(
+            {0, num_entities(), layout.frames, layout.grid_height, layout.grid_width});
+    }
     const at::Tensor map = options_.value == Value::kLogits
                                ? read_logits(query, key, layout)
                                : read_probabilities(query, key, log_sum_exp, layout);

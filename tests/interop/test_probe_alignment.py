@@ -203,7 +203,7 @@ def test_loss_without_entities(probe):
 def test_sizes_without_elements_cost_nothing(probe):
     # A header can claim any number of pixels for no entity at all.
     empty = torch.zeros(0, 2**20, 2**20, 2**10)
-    out = probe("loss", {"logits": empty, "target": empty}, grad=True)
+    out = probe("loss", {"logits": empty, "target": empty.clone()}, grad=True)
     assert out["bce"].shape == (0,) and out["grad.logits"].shape == empty.shape
 
 
@@ -213,17 +213,18 @@ def test_readout_of_an_empty_batch(probe, part, readout):
     q, cotangent = torch.zeros(0, 1, 7, 2), torch.zeros(0, 1, 1, 2, 2)
     masks = {"query_mask": torch.zeros(0, 1, 2, 2, dtype=torch.uint8),
              "token_mask": torch.zeros(0, 1, 3, dtype=torch.uint8)}
-    out = probe(part, {"q": q, "k": q, "grid": torch.tensor([1, 2, 2]), "cotangent": cotangent, **masks},
+    out = probe(part, {"q": q, "k": q.clone(), "grid": torch.tensor([1, 2, 2]), "cotangent": cotangent, **masks},
                 readout=readout, grad=True)
     assert out["map"].shape == (0, 1, 1, 2, 2) and out["grad.q"].shape == q.shape
 
 
 def test_loss_faults(probe):
     pixels = torch.zeros(2, 1, 3, 4)
-    assert "target: shape" in probe.fails(1, "loss", {"logits": pixels, "target": pixels[:1]})
+    assert "target: shape" in probe.fails(1, "loss", {"logits": pixels, "target": pixels[:1].clone()})
     assert "target: missing" in probe.fails(1, "loss", {"logits": pixels})
     assert "logits: dtype uint8" in probe.fails(1, "loss", {"logits": pixels.to(torch.uint8), "target": pixels})
-    assert "logits" in probe.fails(1, "loss", {"logits": pixels[:, :0], "target": pixels[:, :0]})
+    nothing = torch.zeros(2, 0, 3, 4)
+    assert "logits: an entity has no pixels" in probe.fails(1, "loss", {"logits": nothing, "target": nothing.clone()})
 
 
 HEADS = list(itertools.product(["grounding", "propagation"], ["residual", "affine", "conv"]))
