@@ -172,9 +172,9 @@ nlohmann::json run_file(const std::string& preset) {
         config.lora.alpha = 32;
         config.lora.blocks = {2, 3, 4};
         config.alignment.sga->blocks = {2, 3};
-        config.alignment.sga->weight = 0.1;
+        config.alignment.sga->weight = 0.2;
         config.alignment.spa->blocks = {4};
-        config.alignment.spa->weight = 0.15;
+        config.alignment.spa->weight = 0.25;
         config.alignment.center = "text";
         config.alignment.head = "affine";
         config.alignment.head_learning_rate = 0.06;
