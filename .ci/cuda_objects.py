@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
+OUTPUT = re.compile(r" -o (\S+)")  # CMake 3.25 writes no "output" field
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     for command in json.loads(Path(sys.argv[1], "compile_commands.json").read_text()):
         source = Path(command["file"])
         if source.suffix == ".cu" or asks_for_cuda(source):
-            print(command["output"])
+            print(OUTPUT.search(command["command"])[1])
 
 
 if __name__ == "__main__":
