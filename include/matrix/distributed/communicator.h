@@ -1,0 +1,83 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "matrix/distributed/environment.h"
+
+namespace matrix::distributed {
+
+enum class ReduceOp { kSum, kAverage, kMax, kMin };
+
+/// An exchange under way. Its tensors must not be touched before wait(), and it must not outlive
+/// its communicator.
+class Work {
+public:
+    virtual ~Work() = default;
+    /// CPU: returns when the tensors hold the result. GPU: the current stream waits for it, the
+    /// host does not. RunError as described at Communicator. Further calls do nothing.
+    virtual void wait() = 0;
+};
+
+/// The processes of a run, as one group. All ranks call the same exchanges in the same order with
+/// tensors of the same shape and dtype, on the communicator's device and contiguous; one thread
+/// calls.
+///
+/// `what` names the exchange to people ("gradients, step 12"). A rank that does not join one within
+/// the timeout, has ended or has left makes the others fail with a RunError that names it, says
+/// what it was last at and which ranks wait for it where. How they know: a thread of every rank
+/// writes its count of exchanges and its last label to the group's store a few times a second, and
+/// the store is read only after a failure; an exchange itself costs a lock and a copy of the label.
+/// The error comes at most about two seconds after the timeout. After it the communicator is of no
+/// further use.
+///
+/// The destructor leaves the group in order: the rank that hosts the store goes last. It waits for
+/// the others no longer than the timeout (five seconds after a failure), and three seconds for
+/// ranks that have ended.
+class Communicator {
+public:
+    virtual ~Communicator() = default;
+
+    [[nodiscard]] virtual int rank() const = 0;
+    [[nodiscard]] virtual int world_size() const = 0;
+    [[nodiscard]] virtual int local_rank() const = 0;
+
+    /// Says what this rank is at between exchanges ("reading a clip, step 12"), for messages on the
+    /// other ranks.
+    virtual void set_phase(std::string_view what) = 0;
+
+    /// In place. On CPUs 16-bit floats are reduced in float32 and rounded once; averages are sums
+    /// that are divided afterwards.
+    [[nodiscard]] virtual std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp op,
+                                                           std::string_view what) = 0;
+    /// In place: root's values reach every rank.
+    [[nodiscard]] virtual std::unique_ptr<Work> broadcast(at::Tensor& tensor, int root,
+                                                          std::string_view what) = 0;
+    /// output [world, ...] gets every rank's input [...], by rank.
+    [[nodiscard]] virtual std::unique_ptr<Work> all_gather(at::Tensor& output,
+                                                           const at::Tensor& input,
+                                                           std::string_view what) = 0;
+    /// output [...] gets row `rank` of the reduced input [world, ...]. Rounding as in all_reduce.
+    [[nodiscard]] virtual std::unique_ptr<Work> reduce_scatter(at::Tensor& output,
+                                                               const at::Tensor& input, ReduceOp op,
+                                                               std::string_view what) = 0;
+    /// Returns when every rank has called it.
+    virtual void barrier(std::string_view what) = 0;
+};
+
+/// Joins the group. One process: no exchange takes place, tensors stay as they are (all_gather and
+/// reduce_scatter copy). Otherwise `backend` is "gloo" (tensors on the CPU), "nccl" (on GPUs) or
+/// "auto" (by `device`, which names the rank's own GPU); UsageError for another one, or one that
+/// does not fit the device or this build. RunError, naming the missing ranks, where not all of them
+/// arrive within the timeout. Over several machines Gloo takes the network interface of
+/// GLOO_SOCKET_IFNAME, else the one that the machine's name resolves to.
+[[nodiscard]] std::unique_ptr<Communicator> make_communicator(const Environment& environment,
+                                                              const std::string& backend,
+                                                              at::Device device,
+                                                              std::chrono::seconds timeout);
+
+}  // namespace matrix::distributed

@@ -1,0 +1,127 @@
+#include "distributed/nccl_communicator.h"
+
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAFunctions.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#include <utility>
+
+#include "distributed/group_communicator.h"
+
+namespace matrix::distributed {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kPoll{100};
+// c10d's own watchdog ends the process without saying who was late: it comes after ours.
+constexpr std::chrono::minutes kLastResort{2};
+
+/// wait() does not block the host, so a thread looks for exchanges that take too long. It then
+/// finds out why and aborts the backend: kernels that wait for a peer return, the host gets to its
+/// next call here, and that call throws.
+class NcclCommunicator : public GroupCommunicator {
+public:
+    NcclCommunicator(const Environment& environment, at::Device device,
+                     std::chrono::milliseconds timeout)
+        : GroupCommunicator(environment, device, timeout) {
+        c10::cuda::set_device(device.index());
+        connect([&] {
+            auto options = c10d::ProcessGroupNCCL::Options::create();
+            options->timeout = timeout + kLastResort;
+            auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+                rendezvous().store(), environment.rank, environment.world_size, options);
+            group->setBoundDeviceId(device);
+            group->eagerConnectSingleDevice(device);
+            return group;
+        });
+        watcher_ = std::thread([this] { watch(); });
+    }
+
+    ~NcclCommunicator() override {
+        {
+            const std::lock_guard lock(mutex_);
+            stopping_ = true;
+        }
+        wake_.notify_all();
+        watcher_.join();
+        under_way_.clear();
+        try {
+            if (failed() || failure_) {
+                backend().abort();
+            } else {
+                backend().shutdown();
+            }
+        } catch (const std::exception&) {
+            // A peer went first; there is nothing more to release.
+        }
+    }
+
+    NcclCommunicator(const NcclCommunicator&) = delete;
+    NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+
+protected:
+    void started(const BackendWork& work, const FailedExchange& exchange) override {
+        const std::lock_guard lock(mutex_);
+        under_way_.push_back({work, exchange, Clock::now()});
+    }
+
+    std::optional<std::string> failure() override {
+        const std::lock_guard lock(mutex_);
+        return failure_;
+    }
+
+private:
+    struct UnderWay {
+        BackendWork work;
+        FailedExchange exchange;
+        Clock::time_point since;
+    };
+
+    void watch() {
+        std::unique_lock lock(mutex_);
+        while (!wake_.wait_for(lock, kPoll, [this] { return stopping_; })) {
+            while (!under_way_.empty() && under_way_.front().work->isCompleted()) {
+                under_way_.pop_front();
+                if (!under_way_.empty()) {
+                    // Exchanges run one after the other: this one could not have ended before.
+                    under_way_.front().since = Clock::now();
+                }
+            }
+            if (under_way_.empty() || Clock::now() - under_way_.front().since < timeout()) {
+                continue;
+            }
+            FailedExchange exchange = under_way_.front().exchange;
+            exchange.cause = "no result within the timeout";
+            lock.unlock();
+            const std::string message = rendezvous().explain(exchange);
+            lock.lock();
+            failure_ = message;
+            lock.unlock();
+            backend().abort();
+            return;
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<UnderWay> under_way_;
+    std::optional<std::string> failure_;
+    bool stopping_ = false;
+    std::thread watcher_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl_communicator(const Environment& environment,
+                                                     at::Device device,
+                                                     std::chrono::seconds timeout) {
+    return std::make_unique<NcclCommunicator>(environment, device, timeout);
+}
+
+}  // namespace matrix::distributed

@@ -1,0 +1,66 @@
+#include "distributed/phase_board.h"
+
+#include <exception>
+#include <utility>
+
+namespace matrix::distributed {
+
+PhaseBoard::PhaseBoard(std::function<void(const std::string&)> write) : write_(std::move(write)) {
+    state_.phase = "joining the group";
+    write_(state_.encoded());
+    thread_ = std::thread([this] { run(); });
+}
+
+PhaseBoard::~PhaseBoard() {
+    stop();
+}
+
+void PhaseBoard::set_phase(std::string_view what) {
+    const std::lock_guard lock(mutex_);
+    state_.phase = what;
+}
+
+std::int64_t PhaseBoard::join(std::string_view what) {
+    const std::lock_guard lock(mutex_);
+    state_.phase = what;
+    return ++state_.joined;
+}
+
+void PhaseBoard::leave() {
+    stop();
+    state_.left = true;
+    ++state_.beat;
+    try {
+        write_(state_.encoded());
+    } catch (const std::exception&) {
+        // Rank 0 took the store with it: nobody is left to read this.
+    }
+}
+
+void PhaseBoard::run() {
+    std::unique_lock lock(mutex_);
+    while (!wake_.wait_for(lock, kBeat, [this] { return stopping_; })) {
+        ++state_.beat;
+        const std::string text = state_.encoded();
+        lock.unlock();
+        try {
+            write_(text);
+        } catch (const std::exception&) {
+            return;  // without a store the next exchange fails, and says so
+        }
+        lock.lock();
+    }
+}
+
+void PhaseBoard::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+}  // namespace matrix::distributed

@@ -1,0 +1,193 @@
+#include "distributed/rendezvous.h"
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include <algorithm>
+#include <exception>
+#include <future>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "distributed/group_store.h"
+#include "matrix/core/error.h"
+
+namespace matrix::distributed {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kPoll{20};
+constexpr std::chrono::milliseconds kGrace{5000};    // for the others, after a failure
+constexpr std::chrono::milliseconds kAnswer{3000};   // for a store that may be gone
+constexpr std::chrono::milliseconds kSilence{3000};  // after which a rank counts as ended
+
+std::string store_name(const Environment& environment) {
+    return environment.master_address + ":" + std::to_string(environment.master_port);
+}
+
+std::string first_line(const std::string& text) {
+    return text.substr(0, text.find('\n'));
+}
+
+std::string diagnose(c10d::Store& store, int world_size, const FailedExchange& failed) {
+    const RankStates before = read_states(store, world_size);
+    std::this_thread::sleep_for(kSignOfLife);
+    if (const auto message = posted_failure(store)) {
+        return *message;
+    }
+    const RankStates after = read_states(store, world_size);
+    return post_failure(store, describe(failed, before, after));
+}
+
+std::string store_is_gone(const Environment& environment, const FailedExchange& failed,
+                          const std::string& reason) {
+    return "the exchange \"" + failed.what + "\" failed on rank " + std::to_string(failed.rank) +
+           " (" + first_line(failed.cause) + "), and " +
+           (environment.agent_store ? "the launcher" : "rank 0") +
+           ", which hosts the group's store at " + store_name(environment) +
+           ", has ended or does not answer (" + first_line(reason) +
+           "): look at its log, then start the run again with --resume auto";
+}
+
+}  // namespace
+
+Rendezvous::Rendezvous(const Environment& environment, std::chrono::milliseconds timeout)
+    : environment_(environment),
+      timeout_(timeout),
+      hosts_store_(environment.rank == 0 && !environment.agent_store) {
+    connect();
+    try {
+        wait_for_all();
+    } catch (const std::exception& fault) {
+        set_failed();
+        board_->leave();
+        wait_until_all_left();
+        if (dynamic_cast<const Error*>(&fault) != nullptr) {
+            throw;
+        }
+        throw RunError("the group's store at " + store_name(environment_) +
+                       " went away while rank " + std::to_string(environment_.rank) +
+                       " waited for the others (" + first_line(fault.what()) +
+                       "): look at the log of rank 0");
+    }
+}
+
+Rendezvous::~Rendezvous() {
+    board_->leave();
+    wait_until_all_left();
+}
+
+void Rendezvous::connect() {
+    try {
+        store_ = open_store(environment_, hosts_store_, timeout_);
+        const auto own = open_store(environment_, false, timeout_);
+        board_ =
+            std::make_unique<PhaseBoard>([own, key = state_key(environment_.rank)](
+                                             const std::string& state) { own->set(key, state); });
+    } catch (const std::exception& fault) {
+        const std::string where = store_name(environment_);
+        const std::string reason = " (" + first_line(fault.what()) + ")";
+        if (hosts_store_) {
+            throw RunError("rank 0 cannot open the group's store at " + where + reason +
+                           ": MASTER_ADDR must be this machine and MASTER_PORT a free port");
+        }
+        throw RunError(std::string(environment_.agent_store ? "the launcher" : "rank 0") + " of " +
+                       std::to_string(environment_.world_size) +
+                       " did not open the group's store at " + where + " within " +
+                       std::to_string(timeout_.count() / 1000) + " s; rank " +
+                       std::to_string(environment_.rank) + " waits for it" + reason +
+                       ": look whether it started, and at MASTER_ADDR and MASTER_PORT");
+    }
+}
+
+void Rendezvous::wait_for_all() {
+    const auto deadline = Clock::now() + timeout_;
+    std::vector<std::string> keys;
+    for (int rank = 0; rank < environment_.world_size; ++rank) {
+        keys.push_back(state_key(rank));
+    }
+    while (!store_->check(keys)) {
+        if (const auto message = posted_failure(*store_)) {
+            throw RunError(*message);
+        }
+        if (Clock::now() < deadline) {
+            std::this_thread::sleep_for(kPoll);
+            continue;
+        }
+        const RankStates states = read_states(*store_, environment_.world_size);
+        std::vector<int> present;
+        std::vector<int> missing;
+        for (int rank = 0; rank < environment_.world_size; ++rank) {
+            (states[rank] ? present : missing).push_back(rank);
+        }
+        if (missing.empty()) {
+            return;
+        }
+        throw RunError(post_failure(
+            *store_, name_ranks(missing) + " of " + std::to_string(environment_.world_size) +
+                         " did not arrive at " + store_name(environment_) + " within " +
+                         std::to_string(timeout_.count() / 1000) + " s; " + name_ranks(present) +
+                         " waited: look at the launcher's log for why it did not start"));
+    }
+}
+
+std::string Rendezvous::explain(const FailedExchange& failed) const {
+    std::promise<std::string> promise;
+    std::future<std::string> answer = promise.get_future();
+    std::thread reader([store = store_, world_size = environment_.world_size, failed,
+                        promise = std::move(promise)]() mutable {
+        try {
+            promise.set_value(diagnose(*store, world_size, failed));
+        } catch (...) {
+            promise.set_exception(std::current_exception());
+        }
+    });
+    // A store whose process is stopped never answers, and c10d has no time-out for that: the thread
+    // is left to itself then.
+    if (answer.wait_for(kAnswer + kSignOfLife) != std::future_status::ready) {
+        reader.detach();
+        return store_is_gone(environment_, failed, "no answer");
+    }
+    reader.join();
+    try {
+        return answer.get();
+    } catch (const std::exception& fault) {
+        return store_is_gone(environment_, failed, fault.what());
+    }
+}
+
+void Rendezvous::wait_until_all_left() const {
+    if (!hosts_store_) {
+        return;
+    }
+    struct Sign {
+        std::int64_t beat = -1;
+        Clock::time_point at;
+    };
+    std::vector<Sign> signs(environment_.world_size, {-1, Clock::now()});
+    const auto deadline = Clock::now() + (failed_ ? std::min(timeout_, kGrace) : timeout_);
+    const auto all_left = [&] {
+        const RankStates states = read_states(*store_, environment_.world_size);
+        bool result = true;
+        for (int rank = 0; rank < environment_.world_size; ++rank) {
+            if (!states[rank] || states[rank]->left) {
+                continue;
+            }
+            if (signs[rank].beat != states[rank]->beat) {
+                signs[rank] = {states[rank]->beat, Clock::now()};
+            }
+            result = result && Clock::now() - signs[rank].at > kSilence;
+        }
+        return result;
+    };
+    try {
+        while (!all_left() && Clock::now() < deadline) {
+            std::this_thread::sleep_for(kPoll);
+        }
+    } catch (const std::exception&) {
+        // The own store failed: nobody can be waited for.
+    }
+}
+
+}  // namespace matrix::distributed
