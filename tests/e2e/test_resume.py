@@ -120,8 +120,8 @@ def state_without_log(run):
 @pytest.mark.parametrize(
     ("assignment", "messages"),
     [
-        ("lora.rank=4", ["trained with lora.rank = 8, this run's is 4"]),
-        ("lora.alpha=3", ["trained with lora.alpha = 8.0, this run's is 3.0"]),
+        ("lora.rank=4", ["trained with lora.rank = {rank}, this run's is 4"]),
+        ("lora.alpha=3", ["trained with lora.alpha = {alpha:.1f}, this run's is 3.0"]),
         ("alignment.spa=null", ["heads.propagation.beta is not trained", "heads.propagation.gamma is not trained"]),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_changed_configuration_does_not_resume(program, whole_run, tmp_path, a
     lines = program.train_faults(assignment, output=run, resume="auto", code=1)
     assert len(lines) == len(messages)
     for line, message in zip(lines, messages):
-        assert "step-00000008" in line and message in line
+        assert "step-00000008" in line and message.format(**program.config["lora"]) in line
     assert state_without_log(run) == before, "config.json or metrics.jsonl changed"
 
 
