@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
+#include "core/descriptor.h"
 #include "matrix/core/error.h"
 
 namespace matrix {
@@ -16,25 +16,18 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory, const std::
     std::filesystem::create_directories(directory, fault);
     descriptor_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor_ < 0) {
-        throw RunError(directory.string() + ": cannot open the directory: " + std::strerror(errno));
+        throw_errno(directory, "open the directory");
     }
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-        const int error = errno;
+    // Some network file systems have no locks on directories: a run there is not refused.
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         ::close(descriptor_);
-        // Some network file systems have no locks on directories: a run there is not refused.
-        if (error != EWOULDBLOCK) {
-            descriptor_ = -1;
-            return;
-        }
         throw RunError(directory.string() + ": another process has " + what +
                        " going on here; wait for it, or choose another directory");
     }
 }
 
 DirectoryLock::~DirectoryLock() {
-    if (descriptor_ >= 0) {
-        ::close(descriptor_);
-    }
+    ::close(descriptor_);
 }
 
 }  // namespace matrix

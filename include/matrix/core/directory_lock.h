@@ -17,7 +17,7 @@ public:
     DirectoryLock& operator=(const DirectoryLock&) = delete;
 
 private:
-    int descriptor_ = -1;
+    int descriptor_;
 };
 
 }  // namespace matrix

@@ -14,7 +14,6 @@ Result run_vae_encode(const Request& request) {
     tensor_io::FileWeights weights(request.component("vae"), "diffusion_pytorch_model",
                                    request.dtype(), request.device());
     const models::VaeEncoder encoder(config, weights);
-    weights.finish();
     Result result;
     result.outputs["moments"] = encoder.encode(video, request.tiling);  // [B, 32, F, h, w]
     return result;
