@@ -44,7 +44,7 @@ std::unique_ptr<Communicator> make_communicator(const Environment& environment,
     TORCH_CHECK(timeout.count() > 0, "a time-out of ", timeout.count(), " s");
     const std::string chosen = chosen_backend(backend, device);
     if (environment.world_size == 1) {
-        return make_single_communicator();
+        return make_single_communicator(device);
     }
 #ifdef MATRIX_WITH_CUDA
     if (chosen == "nccl") {

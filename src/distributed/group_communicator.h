@@ -26,6 +26,7 @@ public:
     [[nodiscard]] int rank() const override { return environment_.rank; }
     [[nodiscard]] int world_size() const override { return environment_.world_size; }
     [[nodiscard]] int local_rank() const override { return environment_.local_rank; }
+    [[nodiscard]] at::Device device() const override { return device_; }
     void set_phase(std::string_view what) override { rendezvous_.board().set_phase(what); }
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp op,

@@ -15,9 +15,12 @@ public:
 
 class SingleCommunicator : public Communicator {
 public:
+    explicit SingleCommunicator(at::Device device) : device_(device) {}
+
     [[nodiscard]] int rank() const override { return 0; }
     [[nodiscard]] int world_size() const override { return 1; }
     [[nodiscard]] int local_rank() const override { return 0; }
+    [[nodiscard]] at::Device device() const override { return device_; }
     void set_phase(std::string_view) override {}
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp, std::string_view) override {
@@ -48,12 +51,15 @@ public:
     }
 
     void barrier(std::string_view) override {}
+
+private:
+    at::Device device_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_single_communicator() {
-    return std::make_unique<SingleCommunicator>();
+std::unique_ptr<Communicator> make_single_communicator(at::Device device) {
+    return std::make_unique<SingleCommunicator>(device);
 }
 
 }  // namespace matrix::distributed

@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "distributed/collective_checks.h"
+#include "distributed/exchange_checks.h"
 #include "matrix/distributed/communicator.h"
 #include "support/errors.h"
 
@@ -46,6 +48,13 @@ TEST(Single, RefusesShapesThatAGroupWouldRefuse) {
     at::Tensor turned = at::empty({2, 3}).t();
     EXPECT_THROW((void)group->all_reduce(turned, ReduceOp::kSum, "x"), c10::Error);
     EXPECT_THROW((void)group->broadcast(output, 1, "x"), c10::Error);
+}
+
+TEST(Single, IsAGroupOfOne) {
+    const auto group = single();
+    EXPECT_EQ(group->device(), at::kCPU);
+    test::check_exchanges(*group);
+    test::check_collectives(*group);
 }
 
 TEST(MakeCommunicator, RefusesABackendThatDoesNotFit) {

@@ -45,6 +45,8 @@ public:
     [[nodiscard]] virtual int rank() const = 0;
     [[nodiscard]] virtual int world_size() const = 0;
     [[nodiscard]] virtual int local_rank() const = 0;
+    /// Where the tensors of its exchanges are.
+    [[nodiscard]] virtual at::Device device() const = 0;
 
     /// Says what this rank is at between exchanges ("reading a clip, step 12"), for messages on the
     /// other ranks.
@@ -69,11 +71,11 @@ public:
     virtual void barrier(std::string_view what) = 0;
 };
 
-/// Joins the group. One process: no exchange takes place, tensors stay as they are (all_gather and
-/// reduce_scatter copy). Otherwise `backend` is "gloo" (tensors on the CPU), "nccl" (on GPUs) or
-/// "auto" (by `device`, which names the rank's own GPU); UsageError for another one, or one that
-/// does not fit the device or this build. RunError, naming the missing ranks, where not all of them
-/// arrive within the timeout. Over several machines Gloo takes the network interface of
+/// Joins the group. One process: no exchange takes place, tensors on `device` stay as they are
+/// (all_gather and reduce_scatter copy). Otherwise `backend` is "gloo" (tensors on the CPU), "nccl"
+/// (on GPUs) or "auto" (by `device`, which names the rank's own GPU); UsageError for another one,
+/// or one that does not fit the device or this build. RunError, naming the missing ranks, where not
+/// all of them arrive within the timeout. Over several machines Gloo takes the network interface of
 /// GLOO_SOCKET_IFNAME, else the one that the machine's name resolves to.
 [[nodiscard]] std::unique_ptr<Communicator> make_communicator(const Environment& environment,
                                                               const std::string& backend,
