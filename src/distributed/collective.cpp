@@ -6,8 +6,8 @@
 #include <exception>
 #include <map>
 
+#include "distributed/messages.h"
 #include "distributed/packed_texts.h"
-#include "distributed/rank_state.h"
 #include "matrix/core/error.h"
 
 namespace matrix::distributed {
@@ -63,9 +63,7 @@ std::vector<std::string> told(const std::exception_ptr& thrown, std::string_view
         texts.insert(texts.begin(), is_usage ? kUsageError : kRunError);
         return texts;
     } catch (const std::exception& error) {
-        const std::string text = error.what();
-        return {kRunError,
-                std::string(what) + " failed on rank 0: " + text.substr(0, text.find('\n'))};
+        return {kRunError, std::string(what) + " failed on rank 0: " + first_line(error.what())};
     } catch (...) {
         return {kRunError, std::string(what) + " failed on rank 0, see its log"};
     }

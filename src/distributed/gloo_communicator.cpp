@@ -18,18 +18,11 @@ class GlooCommunicator : public GroupCommunicator {
 public:
     GlooCommunicator(const Environment& environment, std::chrono::milliseconds timeout)
         : GroupCommunicator(environment, at::kCPU, timeout) {
-        connect([&] {
-            auto options = ProcessGroupGloo::Options::create(timeout);
-            if (environment.local_world_size == environment.world_size) {
-                options->devices.push_back(ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
-            } else {
-                options = ProcessGroupGloo::Options::create_default(timeout);
-            }
-            return c10::make_intrusive<ProcessGroupGloo>(rendezvous().store(), environment.rank,
-                                                         environment.world_size, options);
-        });
-        // A rank that has its connections and leaves at once would break those still being made.
-        barrier("connecting the ranks");
+        connect_all();
+    }
+    GlooCommunicator(const GroupCommunicator& parent, Group group)
+        : GroupCommunicator(parent, std::move(group)) {
+        connect_all();
     }
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp op,
@@ -58,7 +51,26 @@ public:
         });
     }
 
+protected:
+    [[nodiscard]] std::unique_ptr<Communicator> make_subgroup(Group group) const override {
+        return std::make_unique<GlooCommunicator>(*this, std::move(group));
+    }
+
 private:
+    void connect_all() {
+        connect([&](const c10::intrusive_ptr<c10d::Store>& store) {
+            auto options = ProcessGroupGloo::Options::create(timeout());
+            if (environment().local_world_size == environment().world_size) {
+                options->devices.push_back(ProcessGroupGloo::createDeviceForHostname("127.0.0.1"));
+            } else {
+                options = ProcessGroupGloo::Options::create_default(timeout());
+            }
+            return c10::make_intrusive<ProcessGroupGloo>(store, rank(), world_size(), options);
+        });
+        // A rank that has its connections and leaves at once would break those still being made.
+        GroupCommunicator::barrier(kConnecting);
+    }
+
     static bool is_narrow(const at::Tensor& tensor) {
         return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
     }

@@ -3,15 +3,34 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <exception>
+#include <numeric>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <utility>
 
 #include "distributed/checks.h"
+#include "distributed/messages.h"
 #include "distributed/reduce_op.h"
+#include "distributed/single_communicator.h"
 #include "matrix/core/error.h"
 
 namespace matrix::distributed {
+namespace {
+
+Group all_ranks(int world_size) {
+    Group group;
+    group.ranks.resize(world_size);
+    std::iota(group.ranks.begin(), group.ranks.end(), 0);
+    return group;
+}
+
+int place_of(int rank, const std::vector<int>& ranks) {
+    return static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+}
+
+}  // namespace
 
 class GroupCommunicator::GroupWork : public Work {
 public:
@@ -46,32 +65,46 @@ GroupCommunicator::GroupCommunicator(const Environment& environment, at::Device 
     : environment_(environment),
       device_(device),
       timeout_(timeout),
-      rendezvous_(environment, timeout) {}
+      group_(std::make_shared<Group>(all_ranks(environment.world_size))),
+      rank_(environment.rank),
+      rendezvous_(std::make_shared<Rendezvous>(environment, timeout)) {}
 
-GroupCommunicator::~GroupCommunicator() = default;
+GroupCommunicator::GroupCommunicator(const GroupCommunicator& parent, Group group)
+    : environment_(parent.environment_),
+      device_(parent.device_),
+      timeout_(parent.timeout_),
+      group_(std::make_shared<Group>(std::move(group))),
+      rank_(place_of(environment_.rank, group_->ranks)),
+      rendezvous_(parent.rendezvous_) {}
+
+GroupCommunicator::~GroupCommunicator() {
+    rendezvous_->board().leave_group(group_->name);
+}
 
 void GroupCommunicator::connect(const MakeBackend& make) {
-    FailedExchange exchange = join("connecting the ranks");
-    guard(exchange, [&] { backend_ = make(); });
+    guard(join(kConnecting), [&] {
+        backend_ = make(
+            c10::make_intrusive<c10d::PrefixStore>("group/" + group_->name, rendezvous_->store()));
+    });
+}
+
+FailedExchange GroupCommunicator::exchange(std::string_view what, std::int64_t index) const {
+    return {environment_.rank, group_, first_line(what), index, {}, timeout_};
 }
 
 FailedExchange GroupCommunicator::join(std::string_view what) {
-    return {environment_.rank, std::string(what), rendezvous_.board().join(what), {}, timeout_};
+    return exchange(what, rendezvous_->board().join(group_->name, what));
 }
 
-void GroupCommunicator::guard(FailedExchange& exchange, const std::function<void()>& run) {
-    if (const auto message = failure()) {
-        failed_ = true;
-        rendezvous_.set_failed();
+void GroupCommunicator::guard(FailedExchange exchange, const std::function<void()>& run) {
+    if (const auto message = rendezvous_->failure()) {
         throw RunError(*message);
     }
     try {
         run();
     } catch (const std::exception& fault) {
-        failed_ = true;
-        rendezvous_.set_failed();
         exchange.cause = fault.what();
-        throw RunError(rendezvous_.explain(exchange));
+        throw RunError(rendezvous_->fail(exchange));
     }
 }
 
@@ -132,15 +165,41 @@ std::unique_ptr<Work> GroupCommunicator::reduce_scatter(at::Tensor& output, cons
     });
 }
 
+std::unique_ptr<Work> GroupCommunicator::all_to_all(at::Tensor& output, const at::Tensor& input,
+                                                    std::string_view what) {
+    check_exchanged(output, input, world_size());
+    return launch(what, [&] {
+        at::Tensor flat_output = output.detach().view(-1);
+        at::Tensor flat_input = input.detach().view(-1);
+        std::vector<std::int64_t> equal_parts;
+        return backend_->alltoall_base(flat_output, flat_input, equal_parts, equal_parts);
+    });
+}
+
 void GroupCommunicator::barrier(std::string_view what) {
     // Every rank knows a sum only once every rank has given its part.
     at::Tensor arrived = at::ones({1}, at::TensorOptions(at::kInt).device(device_));
     GroupCommunicator::all_reduce(arrived, ReduceOp::kSum, what)->wait();
-    FailedExchange exchange{rank(), std::string(what), 0, {}, timeout_};
-    guard(exchange, [&] {
+    guard(exchange(what, 0), [&] {
         TORCH_CHECK(arrived.item<int>() == world_size(), "the barrier counted ",
                     arrived.item<int>(), " ranks");  // item(): a GPU's host waits too
     });
+}
+
+std::unique_ptr<Communicator> GroupCommunicator::subgroup(const std::vector<int>& ranks,
+                                                          std::string_view name) {
+    check_members(ranks, rank(), world_size());
+    std::string path = group_->name.empty() ? "" : group_->name + "/";
+    // The number tells apart what is made again under the name; every rank counts the same.
+    path += std::to_string(++num_subgroups_) + ":" + std::string(name) + "[";
+    Group group;
+    for (const int member : ranks) {
+        group.ranks.push_back(group_->ranks[member]);
+        path += (member == ranks.front() ? "" : ",") + std::to_string(group.ranks.back());
+    }
+    group.name = path + "]";
+    return ranks.size() == 1 ? make_single_communicator(device_, this)
+                             : make_subgroup(std::move(group));
 }
 
 }  // namespace matrix::distributed

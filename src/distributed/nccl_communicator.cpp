@@ -30,17 +30,11 @@ public:
     NcclCommunicator(const Environment& environment, at::Device device,
                      std::chrono::milliseconds timeout)
         : GroupCommunicator(environment, device, timeout) {
-        c10::cuda::set_device(device.index());
-        connect([&] {
-            auto options = c10d::ProcessGroupNCCL::Options::create();
-            options->timeout = timeout + kLastResort;
-            auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(
-                rendezvous().store(), environment.rank, environment.world_size, options);
-            group->setBoundDeviceId(device);
-            group->eagerConnectSingleDevice(device);
-            return group;
-        });
-        watcher_ = std::thread([this] { watch(); });
+        connect_all();
+    }
+    NcclCommunicator(const GroupCommunicator& parent, Group group)
+        : GroupCommunicator(parent, std::move(group)) {
+        connect_all();
     }
 
     ~NcclCommunicator() override {
@@ -52,7 +46,7 @@ public:
         watcher_.join();
         under_way_.clear();
         try {
-            if (failed() || failure_) {
+            if (rendezvous().failure()) {
                 backend().abort();
             } else {
                 backend().shutdown();
@@ -71,9 +65,8 @@ protected:
         under_way_.push_back({work, exchange, Clock::now()});
     }
 
-    std::optional<std::string> failure() override {
-        const std::lock_guard lock(mutex_);
-        return failure_;
+    [[nodiscard]] std::unique_ptr<Communicator> make_subgroup(Group group) const override {
+        return std::make_unique<NcclCommunicator>(*this, std::move(group));
     }
 
 private:
@@ -83,9 +76,29 @@ private:
         Clock::time_point since;
     };
 
+    void connect_all() {
+        c10::cuda::set_device(device().index());
+        connect([this](const c10::intrusive_ptr<c10d::Store>& store) {
+            auto options = c10d::ProcessGroupNCCL::Options::create();
+            options->timeout = timeout() + kLastResort;
+            auto group =
+                c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank(), world_size(), options);
+            group->setBoundDeviceId(device());
+            group->eagerConnectSingleDevice(device());
+            return group;
+        });
+        watcher_ = std::thread([this] { watch(); });
+    }
+
     void watch() {
         std::unique_lock lock(mutex_);
         while (!wake_.wait_for(lock, kPoll, [this] { return stopping_; })) {
+            if (rendezvous().failure()) {
+                // In another group: kernels of this one may wait for a rank that is held up there.
+                lock.unlock();
+                backend().abort();
+                return;
+            }
             while (!under_way_.empty() && under_way_.front().work->isCompleted()) {
                 under_way_.pop_front();
                 if (!under_way_.empty()) {
@@ -99,10 +112,7 @@ private:
             FailedExchange exchange = under_way_.front().exchange;
             exchange.cause = "no result within the timeout";
             lock.unlock();
-            const std::string message = rendezvous().explain(exchange);
-            lock.lock();
-            failure_ = message;
-            lock.unlock();
+            (void)rendezvous().fail(exchange);
             backend().abort();
             return;
         }
@@ -111,7 +121,6 @@ private:
     std::mutex mutex_;
     std::condition_variable wake_;
     std::deque<UnderWay> under_way_;
-    std::optional<std::string> failure_;
     bool stopping_ = false;
     std::thread watcher_;
 };

@@ -3,6 +3,8 @@
 #include <exception>
 #include <utility>
 
+#include "distributed/messages.h"
+
 namespace matrix::distributed {
 
 PhaseBoard::PhaseBoard(std::function<void(const std::string&)> write) : write_(std::move(write)) {
@@ -17,13 +19,18 @@ PhaseBoard::~PhaseBoard() {
 
 void PhaseBoard::set_phase(std::string_view what) {
     const std::lock_guard lock(mutex_);
-    state_.phase = what;
+    state_.phase = first_line(what);
 }
 
-std::int64_t PhaseBoard::join(std::string_view what) {
+std::int64_t PhaseBoard::join(const std::string& group, std::string_view what) {
     const std::lock_guard lock(mutex_);
-    state_.phase = what;
-    return ++state_.joined;
+    state_.phase = first_line(what);
+    return ++state_.groups[group].joined;
+}
+
+void PhaseBoard::leave_group(const std::string& group) {
+    const std::lock_guard lock(mutex_);
+    state_.groups[group].left = true;
 }
 
 void PhaseBoard::leave() {

@@ -27,8 +27,9 @@ public:
     PhaseBoard& operator=(const PhaseBoard&) = delete;
 
     void set_phase(std::string_view what);
-    /// Counts one more exchange and returns the count.
-    std::int64_t join(std::string_view what);
+    /// Counts one more exchange of the group and returns the count.
+    std::int64_t join(const std::string& group, std::string_view what);
+    void leave_group(const std::string& group);
     /// Writes that this rank has left; the last writing.
     void leave();
 

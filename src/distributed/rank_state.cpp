@@ -2,12 +2,11 @@
 
 #include <sstream>
 
+#include "distributed/messages.h"
+#include "distributed/packed_texts.h"
+
 namespace matrix::distributed {
 namespace {
-
-std::string first_line(const std::string& text) {
-    return text.substr(0, text.find('\n'));
-}
 
 std::string seconds_text(std::chrono::milliseconds time) {
     std::ostringstream text;
@@ -28,18 +27,23 @@ std::string verdict(int rank, const std::string& why, const RankState& state) {
 
 Verdicts judge(const FailedExchange& failed, const RankStates& before, const RankStates& after) {
     Verdicts verdicts;
-    for (int rank = 0; rank < static_cast<int>(after.size()); ++rank) {
+    for (const int rank : failed.group->ranks) {
         const std::optional<RankState>& state = after[rank];
         if (!state) {
             verdicts.ended.push_back("rank " + std::to_string(rank) + " never arrived");
-        } else if (rank == failed.rank) {
+            continue;
+        }
+        const auto found = state->groups.find(failed.group->name);
+        const RankState::InGroup here =
+            found == state->groups.end() ? RankState::InGroup() : found->second;
+        if (rank == failed.rank) {
             verdicts.waiting.push_back(rank);
-        } else if (state->left) {
+        } else if (state->left || here.left) {
             verdicts.ended.push_back(verdict(rank, "has left the group", *state));
         } else if (before[rank] && before[rank]->beat == state->beat) {
             verdicts.ended.push_back(
                 verdict(rank, "gives no sign of life (it has ended or is stopped)", *state));
-        } else if (state->joined < failed.index) {
+        } else if (here.joined < failed.index) {
             verdicts.late.push_back(
                 verdict(rank, "is running but did not join within " + seconds_text(failed.timeout),
                         *state));
@@ -53,29 +57,20 @@ Verdicts judge(const FailedExchange& failed, const RankStates& before, const Ran
 }  // namespace
 
 std::string RankState::encoded() const {
-    std::ostringstream text;
-    text << beat << ' ' << joined << ' ' << left << ' ' << phase;
-    return text.str();
+    std::vector<std::string> texts{std::to_string(beat), left ? "1" : "0", phase};
+    for (const auto& [name, group] : groups) {
+        texts.insert(texts.end(), {name, std::to_string(group.joined), group.left ? "1" : "0"});
+    }
+    return pack_texts(texts);
 }
 
 RankState RankState::decoded(const std::string& text) {
-    RankState state;
-    std::istringstream stream(text);
-    stream >> state.beat >> state.joined >> state.left;
-    stream.get();
-    std::getline(stream, state.phase);
-    return state;
-}
-
-std::string name_ranks(const std::vector<int>& ranks) {
-    std::string text = ranks.size() == 1 ? "rank " : "ranks ";
-    for (std::size_t i = 0; i < ranks.size(); ++i) {
-        if (i > 0) {
-            text += i + 1 == ranks.size() ? " and " : ", ";
-        }
-        text += std::to_string(ranks[i]);
+    const std::vector<std::string> texts = unpack_texts(text);
+    RankState state{std::stoll(texts.at(0)), texts.at(1) == "1", texts.at(2), {}};
+    for (std::size_t i = 3; i < texts.size(); i += 3) {
+        state.groups[texts[i]] = {std::stoll(texts.at(i + 1)), texts.at(i + 2) == "1"};
     }
-    return text;
+    return state;
 }
 
 std::string describe(const FailedExchange& failed, const RankStates& before,
@@ -83,7 +78,9 @@ std::string describe(const FailedExchange& failed, const RankStates& before,
     const Verdicts verdicts = judge(failed, before, after);
     const std::vector<std::string>& guilty =
         verdicts.ended.empty() ? verdicts.late : verdicts.ended;
-    const std::string head = "the exchange \"" + failed.what + "\" failed: ";
+    const std::string head =
+        "the exchange \"" + failed.what + "\"" +
+        (failed.group->name.empty() ? "" : " of " + name_ranks(failed.group->ranks)) + " failed: ";
     if (guilty.empty()) {
         return head + "rank " + std::to_string(failed.rank) + " of " +
                std::to_string(after.size()) + " says \"" + first_line(failed.cause) +

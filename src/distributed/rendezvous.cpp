@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <exception>
-#include <future>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "distributed/group_store.h"
+#include "distributed/messages.h"
 #include "matrix/core/error.h"
 
 namespace matrix::distributed {
@@ -24,10 +24,6 @@ constexpr std::chrono::milliseconds kSilence{3000};  // after which a rank count
 
 std::string store_name(const Environment& environment) {
     return environment.master_address + ":" + std::to_string(environment.master_port);
-}
-
-std::string first_line(const std::string& text) {
-    return text.substr(0, text.find('\n'));
 }
 
 std::string diagnose(c10d::Store& store, int world_size, const FailedExchange& failed) {
@@ -60,7 +56,7 @@ Rendezvous::Rendezvous(const Environment& environment, std::chrono::milliseconds
     try {
         wait_for_all();
     } catch (const std::exception& fault) {
-        set_failed();
+        set_failure(fault.what());
         board_->leave();
         wait_until_all_left();
         if (dynamic_cast<const Error*>(&fault) != nullptr) {
@@ -81,6 +77,7 @@ Rendezvous::~Rendezvous() {
 void Rendezvous::connect() {
     try {
         store_ = open_store(environment_, hosts_store_, timeout_);
+        reader_.emplace(open_store(environment_, false, timeout_));
         const auto own = open_store(environment_, false, timeout_);
         board_ =
             std::make_unique<PhaseBoard>([own, key = state_key(environment_.rank)](
@@ -132,28 +129,29 @@ void Rendezvous::wait_for_all() {
     }
 }
 
-std::string Rendezvous::explain(const FailedExchange& failed) const {
-    std::promise<std::string> promise;
-    std::future<std::string> answer = promise.get_future();
-    std::thread reader([store = store_, world_size = environment_.world_size, failed,
-                        promise = std::move(promise)]() mutable {
-        try {
-            promise.set_value(diagnose(*store, world_size, failed));
-        } catch (...) {
-            promise.set_exception(std::current_exception());
-        }
-    });
-    // A store whose process is stopped never answers, and c10d has no time-out for that: the thread
-    // is left to itself then.
-    if (answer.wait_for(kAnswer + kSignOfLife) != std::future_status::ready) {
-        reader.detach();
-        return store_is_gone(environment_, failed, "no answer");
-    }
-    reader.join();
+std::string Rendezvous::fail(const FailedExchange& failed) {
+    std::string message;
     try {
-        return answer.get();
+        message =
+            reader_->read([world_size = environment_.world_size, failed](
+                              c10d::Store& store) { return diagnose(store, world_size, failed); },
+                          kAnswer + kSignOfLife);
     } catch (const std::exception& fault) {
-        return store_is_gone(environment_, failed, fault.what());
+        message = store_is_gone(environment_, failed, fault.what());
+    }
+    set_failure(message);
+    return message;
+}
+
+std::optional<std::string> Rendezvous::failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+}
+
+void Rendezvous::set_failure(const std::string& message) {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) {
+        failure_ = message;
     }
 }
 
@@ -166,7 +164,7 @@ void Rendezvous::wait_until_all_left() const {
         Clock::time_point at;
     };
     std::vector<Sign> signs(environment_.world_size, {-1, Clock::now()});
-    const auto deadline = Clock::now() + (failed_ ? std::min(timeout_, kGrace) : timeout_);
+    const auto deadline = Clock::now() + (failure() ? std::min(timeout_, kGrace) : timeout_);
     const auto all_left = [&] {
         const RankStates states = read_states(*store_, environment_.world_size);
         bool result = true;

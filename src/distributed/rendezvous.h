@@ -4,11 +4,13 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
-#include <string_view>
 
 #include "distributed/phase_board.h"
 #include "distributed/rank_state.h"
+#include "distributed/store_reader.h"
 #include "matrix/distributed/environment.h"
 
 namespace c10d {
@@ -17,8 +19,9 @@ class Store;
 
 namespace matrix::distributed {
 
-/// The group's store: c10d's TCPStore on rank 0, or the launcher's. Where ranks meet, write their
-/// states, look why an exchange failed, and part.
+/// The run's store: c10d's TCPStore on rank 0, or the launcher's. Where ranks meet, write their
+/// states, look why an exchange failed, and part. One for all groups of a process; a failure in one
+/// of them is one of all.
 class Rendezvous {
 public:
     /// Returns when all ranks are there. RunError that names the missing ones after the timeout.
@@ -31,23 +34,25 @@ public:
     [[nodiscard]] const c10::intrusive_ptr<c10d::Store>& store() const { return store_; }
     [[nodiscard]] PhaseBoard& board() { return *board_; }
 
-    /// Why it failed, in one line; the first rank's answer is everybody's. Takes a second or two,
-    /// and four where the store does not answer.
-    [[nodiscard]] std::string explain(const FailedExchange& failed) const;
-
-    /// Shortens the wait for the others on leaving.
-    void set_failed() { failed_ = true; }
+    /// Why the exchange failed, in one line; the first rank's answer is everybody's, and failure()
+    /// from then on. Takes a second or two, and four where the store does not answer. Any thread.
+    std::string fail(const FailedExchange& failed);
+    /// What an exchange of this rank failed with. Any thread.
+    [[nodiscard]] std::optional<std::string> failure() const;
 
 private:
     void connect();
     void wait_for_all();
     void wait_until_all_left() const;
+    void set_failure(const std::string& message);
 
     Environment environment_;
     std::chrono::milliseconds timeout_;
-    bool failed_ = false;
     bool hosts_store_;
+    mutable std::mutex mutex_;
+    std::optional<std::string> failure_;
     c10::intrusive_ptr<c10d::Store> store_;
+    std::optional<StoreReader> reader_;
     std::unique_ptr<PhaseBoard> board_;
 };
 

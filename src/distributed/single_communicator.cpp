@@ -15,13 +15,18 @@ public:
 
 class SingleCommunicator : public Communicator {
 public:
-    explicit SingleCommunicator(at::Device device) : device_(device) {}
+    SingleCommunicator(at::Device device, Communicator* parent)
+        : device_(device), parent_(parent) {}
 
     [[nodiscard]] int rank() const override { return 0; }
     [[nodiscard]] int world_size() const override { return 1; }
-    [[nodiscard]] int local_rank() const override { return 0; }
+    [[nodiscard]] int local_rank() const override { return parent_ ? parent_->local_rank() : 0; }
     [[nodiscard]] at::Device device() const override { return device_; }
-    void set_phase(std::string_view) override {}
+    void set_phase(std::string_view what) override {
+        if (parent_) {
+            parent_->set_phase(what);
+        }
+    }
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp, std::string_view) override {
         check_tensor(tensor, "all_reduce");
@@ -50,16 +55,31 @@ public:
         return std::make_unique<Done>();
     }
 
+    std::unique_ptr<Work> all_to_all(at::Tensor& output, const at::Tensor& input,
+                                     std::string_view) override {
+        check_exchanged(output, input, 1);
+        const c10::NoGradGuard no_grad;
+        output.copy_(input);
+        return std::make_unique<Done>();
+    }
+
     void barrier(std::string_view) override {}
+
+    std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
+                                           std::string_view) override {
+        check_members(ranks, 0, 1);
+        return make_single_communicator(device_, this);
+    }
 
 private:
     at::Device device_;
+    Communicator* parent_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_single_communicator(at::Device device) {
-    return std::make_unique<SingleCommunicator>(device);
+std::unique_ptr<Communicator> make_single_communicator(at::Device device, Communicator* parent) {
+    return std::make_unique<SingleCommunicator>(device, parent);
 }
 
 }  // namespace matrix::distributed

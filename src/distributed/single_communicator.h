@@ -6,7 +6,9 @@
 
 namespace matrix::distributed {
 
-/// One process: nothing is exchanged, and nothing is computed.
-[[nodiscard]] std::unique_ptr<Communicator> make_single_communicator(at::Device device);
+/// A group of one: nothing is exchanged, and nothing is computed. One rank of a `parent`, which
+/// must outlive it, or else a process by itself.
+[[nodiscard]] std::unique_ptr<Communicator> make_single_communicator(
+    at::Device device, Communicator* parent = nullptr);
 
 }  // namespace matrix::distributed

@@ -71,6 +71,19 @@ void check_operations(Communicator& group) {
     }
 }
 
+/// Part j of rank i's input is 10 i + j.
+void check_all_to_all(Communicator& group) {
+    const int world = group.world_size();
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kLong}) {
+        const at::Tensor numbers = at::arange(world, at::kLong).view({world, 1, 1});
+        const at::Tensor ones = at::ones({world, 2, 3}, dtype);
+        const at::Tensor input = (ones * (10 * group.rank() + numbers)).to(dtype);
+        at::Tensor output = at::empty_like(input);
+        group.all_to_all(output, input, "turned")->wait();
+        want(output, (ones * (10 * numbers + group.rank())).to(dtype), "all_to_all");
+    }
+}
+
 /// bfloat16 has only even numbers from 256 on: a sum in it would lose every 0.75, of which three
 /// make 2.25.
 void check_rounding(Communicator& group) {
@@ -95,6 +108,45 @@ void check_overlap(Communicator& group) {
     }
 }
 
+/// Those that leave the same remainder by two.
+std::vector<int> alike(const Communicator& group) {
+    std::vector<int> ranks;
+    for (int rank = group.rank() % 2; rank < group.world_size(); rank += 2) {
+        ranks.push_back(rank);
+    }
+    return ranks;
+}
+
+/// Exchanges of two groups, which half of the ranks start in the other order.
+void check_independence(Communicator& group, Communicator& part) {
+    at::Tensor all = at::full({5}, group.rank(), at::kFloat);
+    at::Tensor some = all.clone();
+    std::unique_ptr<Work> in_part;
+    if (group.rank() % 2 == 0) {
+        in_part = part.all_reduce(some, ReduceOp::kSum, "of a part");
+    }
+    const auto in_all = group.all_reduce(all, ReduceOp::kSum, "of all");
+    if (!in_part) {
+        in_part = part.all_reduce(some, ReduceOp::kSum, "of a part");
+    }
+    in_all->wait();
+    in_part->wait();
+    const int world = group.world_size();
+    int sum = 0;
+    for (const int rank : alike(group)) {
+        sum += rank;
+    }
+    want(all, at::full({5}, world * (world - 1) / 2, at::kFloat), "of all");
+    want(some, at::full({5}, sum, at::kFloat), "of a part");
+}
+
+void check_every_exchange(Communicator& group) {
+    check_operations(group);
+    check_all_to_all(group);
+    check_rounding(group);
+    check_overlap(group);
+}
+
 }  // namespace
 
 void want(const at::Tensor& got, const at::Tensor& wanted, const std::string& what) {
@@ -104,9 +156,20 @@ void want(const at::Tensor& got, const at::Tensor& wanted, const std::string& wh
 }
 
 void check_exchanges(Communicator& group) {
-    check_operations(group);
-    check_rounding(group);
-    check_overlap(group);
+    check_every_exchange(group);
+    // The second time under the same name.
+    for (int time = 0; time < 2; ++time) {
+        const auto part = group.subgroup(alike(group), "parity");
+        if (part->rank() != group.rank() / 2 || part->local_rank() != group.local_rank() ||
+            part->world_size() != static_cast<int>(alike(group).size())) {
+            throw std::runtime_error("a subgroup's ranks");
+        }
+        check_independence(group, *part);
+        check_every_exchange(*part);
+        const auto nested = part->subgroup(alike(*part), "parity");
+        check_every_exchange(*nested);
+        group.barrier("end of the round");
+    }
 }
 
 }  // namespace matrix::test

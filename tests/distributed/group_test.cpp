@@ -26,11 +26,14 @@ void expect_done(const std::map<int, RankResult>& results) {
     }
 }
 
-/// One error line, with exit code 1.
+/// One error line, the last one, with exit code 1.
 void expect_failure(const RankResult& result, const ::testing::Matcher<std::string>& message) {
     EXPECT_EQ(result.exit_code, 1) << result.output;
     EXPECT_FALSE(result.was_killed_here) << result.output;
-    EXPECT_THAT(result.output, AllOf(HasSubstr("error: "), message));
+    const std::size_t error = result.output.find("error: ");
+    ASSERT_NE(error, std::string::npos) << result.output;
+    EXPECT_EQ(result.output.find('\n', error) + 1, result.output.size()) << result.output;
+    EXPECT_THAT(result.output.substr(error), message);
 }
 
 struct Start {
@@ -54,9 +57,12 @@ protected:
     static void SetUpTestSuite() {
         const std::vector<NamedRun> runs{
             {"hang", "hang", {3, {}, {0, 2}}},
+            {"pair-late", "pair-late", {4, {}, {0, 1, 2}}},
+            {"slow-decision", "slow-decision", {3}},
             {"stopped-host", "stopped-host", {2, {}, {1}}},
             {"killed", "killed", {3}},
             {"killed-host", "killed-host", {2}},
+            {"pair-killed", "pair-killed", {4}},
             {"without-2", "arrive", {3, {0, 1}}},
             {"without-0", "arrive", {2, {1}}},
             {"fault", "fault", {3}},
@@ -64,6 +70,7 @@ protected:
             {"four", "operations", {4}},
             {"uneven", "uneven", {4}},
             {"leave-early", "leave-early", {3}},
+            {"parts-leave-early", "parts-leave-early", {3}},
         };
         std::vector<Results> results(runs.size());
         std::atomic<std::size_t> next{0};
@@ -107,6 +114,10 @@ TEST_F(Group, RanksMayComeAtDifferentTimes) {
 
 TEST_F(Group, HostOfTheStoreLeavesLast) {
     expect_done(results_of("leave-early"));
+}
+
+TEST_F(Group, SubgroupsMayBeLeftEarly) {
+    expect_done(results_of("parts-leave-early"));
 }
 
 TEST_F(Group, MissingRankIsNamedOnArrival) {
@@ -166,6 +177,38 @@ TEST_F(Group, RankThatLeftWithAnErrorIsNamed) {
     for (const int rank : {0, 2}) {
         expect_failure(results.at(rank), AllOf(HasSubstr("rank 1 has left the group"),
                                                HasSubstr("reading a clip, step 2")));
+    }
+}
+
+TEST_F(Group, SlowDecisionIsNamed) {
+    for (const auto& [rank, result] : results_of("slow-decision")) {
+        expect_failure(
+            result,
+            AllOf(HasSubstr("\"checkpoint, step 2\" failed: rank 0 is running but "
+                            "did not join within 3 s"),
+                  HasSubstr("\"writing the checkpoint,\""), HasSubstr("ranks 1 and 2 of 3 wait")));
+    }
+}
+
+TEST_F(Group, RankKilledWhileASubgroupWaitsIsNamed) {
+    const auto& results = results_of("pair-killed");
+    EXPECT_EQ(results.at(3).signal, SIGKILL);
+    for (const int rank : {0, 1, 2}) {
+        expect_failure(results.at(rank),
+                       AllOf(HasSubstr("\"heads, step 2\" of ranks 2 and 3 failed: rank 3 gives no "
+                                       "sign of life"),
+                             HasSubstr("reading a clip, step 2"), HasSubstr("rank 2 of 4 waits")));
+    }
+}
+
+TEST_F(Group, LateRankOfASubgroupIsNamed) {
+    const auto& results = results_of("pair-late");
+    EXPECT_TRUE(results.at(3).was_killed_here);
+    for (const int rank : {0, 1, 2}) {
+        expect_failure(results.at(rank),
+                       AllOf(HasSubstr("\"heads, step 2\" of ranks 2 and 3 failed: rank 3 is "
+                                       "running but did not join within 3 s"),
+                             HasSubstr("reading a clip, step 2"), HasSubstr("rank 2 of 4 waits")));
     }
 }
 

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <utility>
+
 namespace matrix::distributed {
 namespace {
 
@@ -9,28 +11,45 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const FailedExchange kFailed{0, "gradients, step 3", 5, "Connection closed\nat gloo",
-                             std::chrono::milliseconds(2500)};
+FailedExchange failed_in(Group group) {
+    return {0,
+            std::make_shared<Group>(std::move(group)),
+            "gradients, step 3",
+            5,
+            "Connection closed\nat gloo",
+            std::chrono::milliseconds(2500)};
+}
+
+const FailedExchange kFailed = failed_in({"", {0, 1, 2}});
+const FailedExchange kFailedPart = failed_in({"heads", {0, 2}});
+
+RankState state_of(std::int64_t beat, const std::string& phase) {
+    return {beat, false, phase, {{"", {5, false}}, {"heads", {5, false}}}};
+}
 
 /// Ranks 0 to 2 have written again in between, and joined the exchange.
 RankStates later(std::int64_t beat) {
-    return {RankState{beat, 5, false, "a"}, RankState{beat, 5, false, "b"},
-            RankState{beat, 5, false, "forward, step 3"}};
+    return {state_of(beat, "a"), state_of(beat, "b"), state_of(beat, "forward, step 3")};
 }
 
 TEST(RankState, SurvivesTheStore) {
-    const RankState state{7, 41, true, "gradients, step 12"};
+    const RankState state{
+        7, true, "gradients, step 12", {{"", {41, false}}, {"1:a b[0,2]", {3, true}}}};
     const RankState read = RankState::decoded(state.encoded());
     EXPECT_EQ(read.beat, 7);
-    EXPECT_EQ(read.joined, 41);
     EXPECT_TRUE(read.left);
     EXPECT_EQ(read.phase, "gradients, step 12");
+    ASSERT_EQ(read.groups.size(), 2);
+    EXPECT_EQ(read.groups.at("").joined, 41);
+    EXPECT_FALSE(read.groups.at("").left);
+    EXPECT_EQ(read.groups.at("1:a b[0,2]").joined, 3);
+    EXPECT_TRUE(read.groups.at("1:a b[0,2]").left);
     EXPECT_EQ(RankState::decoded(RankState{}.encoded()).phase, "");
 }
 
 TEST(Describe, LateRank) {
     RankStates after = later(2);
-    after[2]->joined = 4;
+    after[2]->groups[""].joined = 4;
     EXPECT_THAT(describe(kFailed, later(1), after),
                 AllOf(HasSubstr("\"gradients, step 3\""),
                       HasSubstr("rank 2 is running but did not join within 2.5 s and was last at "
@@ -40,7 +59,7 @@ TEST(Describe, LateRank) {
 
 TEST(Describe, RankThatEndedIsBlamedBeforeLateOnes) {
     RankStates after = later(2);
-    after[1]->joined = 4;
+    after[1]->groups[""].joined = 4;
     after[2]->beat = 1;
     EXPECT_THAT(describe(kFailed, later(1), after),
                 AllOf(HasSubstr("rank 2 gives no sign of life"), Not(HasSubstr("rank 1")),
@@ -52,6 +71,27 @@ TEST(Describe, RankThatLeft) {
     after[1]->left = true;
     EXPECT_THAT(describe(kFailed, later(1), after),
                 HasSubstr("rank 1 has left the group and was last at \"b\""));
+}
+
+TEST(Describe, OnlyMembersOfTheGroup) {
+    RankStates after = later(2);
+    after[1]->beat = 1;
+    after[1]->groups["heads"].joined = 0;
+    after[2]->groups["heads"].joined = 4;
+    EXPECT_THAT(
+        describe(kFailedPart, later(1), after),
+        AllOf(HasSubstr("\"gradients, step 3\" of ranks 0 and 2 failed: rank 2 is running but"),
+              Not(HasSubstr("rank 1")), HasSubstr("(rank 0 of 3 waits for it)")));
+}
+
+TEST(Describe, OnlyExchangesOfTheGroupCount) {
+    RankStates after = later(2);
+    after[2]->groups[""].joined = 4;
+    EXPECT_THAT(describe(kFailedPart, later(1), after), HasSubstr("every rank has joined it"));
+    after[2]->groups.erase("heads");
+    EXPECT_THAT(describe(kFailedPart, later(1), after), HasSubstr("rank 2 is running but"));
+    after[2]->groups["heads"] = {5, true};
+    EXPECT_THAT(describe(kFailedPart, later(1), after), HasSubstr("rank 2 has left the group"));
 }
 
 TEST(Describe, NobodyAtFaultShowsTheCause) {

@@ -48,6 +48,10 @@ TEST(Single, RefusesShapesThatAGroupWouldRefuse) {
     at::Tensor turned = at::empty({2, 3}).t();
     EXPECT_THROW((void)group->all_reduce(turned, ReduceOp::kSum, "x"), c10::Error);
     EXPECT_THROW((void)group->broadcast(output, 1, "x"), c10::Error);
+    EXPECT_THROW((void)group->all_to_all(output, output, "x"), c10::Error);
+    for (const std::vector<int>& ranks : std::vector<std::vector<int>>{{}, {1}, {0, 0}, {-1, 0}}) {
+        EXPECT_THROW((void)group->subgroup(ranks, "x"), c10::Error);
+    }
 }
 
 TEST(Single, IsAGroupOfOne) {

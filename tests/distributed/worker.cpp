@@ -19,6 +19,7 @@
 #include "distributed/collective_checks.h"
 #include "distributed/exchange_checks.h"
 #include "matrix/core/error.h"
+#include "matrix/distributed/collective.h"
 #include "matrix/distributed/communicator.h"
 
 namespace {
@@ -44,6 +45,22 @@ void late_steps(Communicator& group, int guilty, const std::function<void()>& fa
         std::this_thread::sleep_for(milliseconds(600));
         fault();
     }
+    one_exchange(group, "gradients, step 2");
+}
+
+/// Two pairs, of which the second waits for rank 3 before the first waits for the second.
+void late_pairs(Communicator& group, const std::function<void()>& fault) {
+    const int first = group.rank() / 2 * 2;
+    const auto pair = group.subgroup({first, first + 1}, "pair");
+    one_exchange(*pair, "heads, step 1");
+    one_exchange(group, "gradients, step 1");
+    if (group.rank() == 3) {
+        group.set_phase("reading a clip, step 2");
+        std::this_thread::sleep_for(milliseconds(600));
+        fault();
+    }
+    one_exchange(*pair, "heads, step 2");
+    std::this_thread::sleep_for(milliseconds(1500));
     one_exchange(group, "gradients, step 2");
 }
 
@@ -76,6 +93,14 @@ const std::map<std::string, Scenario>& scenarios() {
               one_exchange(group, "gradients");
               std::this_thread::sleep_for(milliseconds(300 * group.rank()));
           }}},
+        {"parts-leave-early",
+         {seconds(20),
+          [](Communicator& group) {
+              const auto first = group.subgroup({0, 1, 2}, "all");
+              one_exchange(*first, "gradients");
+              one_exchange(*group.subgroup({0, 1, 2}, "all"), "gradients");
+              std::this_thread::sleep_for(milliseconds(100 * group.rank()));
+          }}},
         {"arrive", {seconds(3), [](Communicator&) {}}},
         {"hang",
          {seconds(3),
@@ -90,6 +115,22 @@ const std::map<std::string, Scenario>& scenarios() {
         {"fault",
          {seconds(10),
           [](Communicator& group) { late_steps(group, 1, [] { throw RunError("disk full"); }); }}},
+        {"pair-killed", {seconds(10), [](Communicator& group) { late_pairs(group, kill_self); }}},
+        {"pair-late",
+         {seconds(3),
+          [](Communicator& group) {
+              late_pairs(group, [] { std::this_thread::sleep_for(kLong); });
+          }}},
+        {"slow-decision",
+         {seconds(3),
+          [](Communicator& group) {
+              const auto decide = [&] {
+                  group.set_phase("writing the checkpoint,\nstep 2");
+                  std::this_thread::sleep_for(seconds(6));
+                  return std::string("written");
+              };
+              (void)matrix::distributed::from_rank_0(group, decide, "checkpoint, step 2");
+          }}},
     };
     return all;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "matrix/distributed/environment.h"
 
@@ -23,28 +24,30 @@ public:
     virtual void wait() = 0;
 };
 
-/// The processes of a run, as one group. All ranks call the same exchanges in the same order with
-/// tensors of the same shape and dtype, on the communicator's device and contiguous; one thread
-/// calls.
+/// The processes of a run, or some of them, as one group. All ranks call the same exchanges in the
+/// same order with tensors of the same shape and dtype, on the communicator's device and
+/// contiguous; one thread calls.
 ///
 /// `what` names the exchange to people ("gradients, step 12"). A rank that does not join one within
 /// the timeout, has ended or has left makes the others fail with a RunError that names it, says
 /// what it was last at and which ranks wait for it where. How they know: a thread of every rank
 /// writes its count of exchanges and its last label to the group's store a few times a second, and
 /// the store is read only after a failure; an exchange itself costs a lock and a copy of the label.
-/// The error comes at most about two seconds after the timeout. After it the communicator is of no
-/// further use.
+/// The error comes at most about two seconds after the timeout. After it neither the communicator
+/// nor any other one of the run is of further use: their exchanges throw the same.
 ///
 /// The destructor leaves the group in order: the rank that hosts the store goes last. It waits for
 /// the others no longer than the timeout (five seconds after a failure), and three seconds for
 /// ranks that have ended.
+///
+/// Messages number the ranks as the run does, in subgroups too.
 class Communicator {
 public:
     virtual ~Communicator() = default;
 
     [[nodiscard]] virtual int rank() const = 0;
     [[nodiscard]] virtual int world_size() const = 0;
-    [[nodiscard]] virtual int local_rank() const = 0;
+    [[nodiscard]] virtual int local_rank() const = 0;  ///< as in Environment
     /// Where the tensors of its exchanges are.
     [[nodiscard]] virtual at::Device device() const = 0;
 
@@ -67,8 +70,21 @@ public:
     [[nodiscard]] virtual std::unique_ptr<Work> reduce_scatter(at::Tensor& output,
                                                                const at::Tensor& input, ReduceOp op,
                                                                std::string_view what) = 0;
+    /// output[i] gets row `rank` of rank i's input; both are [world, ...] of one shape and dtype
+    /// and do not overlap.
+    [[nodiscard]] virtual std::unique_ptr<Work> all_to_all(at::Tensor& output,
+                                                           const at::Tensor& input,
+                                                           std::string_view what) = 0;
     /// Returns when every rank has called it.
     virtual void barrier(std::string_view what) = 0;
+
+    /// A communicator of its own among `ranks`: ascending, as this group numbers them, and this
+    /// rank one of them. In it they are numbered from 0; local_rank() stays. Every rank of this
+    /// group calls it at the same place, each with the ranks it belongs with; several groups may
+    /// have one name. Their exchanges need not come in this group's order (on GPUs, ranks that
+    /// share two groups start the exchanges of both in one order). This group must outlive it.
+    [[nodiscard]] virtual std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
+                                                                 std::string_view name) = 0;
 };
 
 /// Joins the group. One process: no exchange takes place, tensors on `device` stay as they are
