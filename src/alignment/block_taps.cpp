@@ -8,14 +8,15 @@
 namespace matrix::alignment {
 namespace {
 
-nn::Tap tap_of(std::vector<AttentionReadout> readouts) {
-    return [readouts = std::move(readouts)](const nn::TapInput& input) {
+nn::Tap tap_of(std::vector<AttentionReadout> readouts, nn::Tap::OverHeads over_heads) {
+    const auto read = [readouts = std::move(readouts)](const nn::TapInput& input) {
         std::vector<at::Tensor> maps;
         for (const AttentionReadout& readout : readouts) {
             maps.push_back(readout.read(input.query, input.key, input.log_sum_exp, input.layout));
         }
         return maps.size() == 1 ? maps.front() : at::cat(maps, 1);
     };
+    return {read, over_heads};
 }
 
 std::vector<at::Tensor> term_maps(const std::vector<std::int64_t>& blocks,
@@ -64,9 +65,12 @@ std::map<std::int64_t, nn::Tap> make_taps(const AlignmentConfig& config,
             readouts[block].push_back(readout);
         }
     }
+    const auto over_heads = options.value == ReadoutOptions::Value::kLogProbabilities
+                                ? nn::Tap::OverHeads::kLogMean
+                                : nn::Tap::OverHeads::kMean;
     std::map<std::int64_t, nn::Tap> taps;
     for (auto& [block, list] : readouts) {
-        taps[block] = tap_of(std::move(list));
+        taps[block] = tap_of(std::move(list), over_heads);
     }
     return taps;
 }

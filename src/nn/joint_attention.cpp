@@ -3,36 +3,67 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <limits>
 
 #include "matrix/kernels/attention.h"
 #include "matrix/kernels/rotary.h"
 
-// Letters: B batch, S joint rows (text, then video), D width, H heads, d head_dim.
+// Letters: B batch, S joint rows (text, then video), R of them on this rank, D width, H heads, d
+// head_dim, n ranks; on several ranks attention runs over all S rows of h = H / n heads, else R = S
+// and h = H.
 
 namespace matrix::nn {
+namespace {
+
+/// A tap's output for all heads from those of the ranks' heads.
+at::Tensor over_all_heads(const at::Tensor& own, Tap::OverHeads how, const SequenceGroup& group) {
+    const at::Tensor parts = of_all_ranks(own, group);  // [n, ...]
+    if (how == Tap::OverHeads::kMean) {
+        return parts.mean(0);
+    }
+    // Minus infinity, the log of an empty set's mean, has no gradient, not even a zero one.
+    const at::Tensor finite = parts.clamp_min(std::numeric_limits<float>::lowest());
+    return finite.logsumexp(0) - std::log(static_cast<double>(group.size()));
+}
+
+}  // namespace
 
 JointAttention::Output JointAttention::operator()(const at::Tensor& x, const at::Tensor& rotation,
-                                                  const TokenLayout& layout, const Tap& tap,
+                                                  const JointRows& rows, const Tap& tap,
                                                   RecomputeMemo& memo) const {
-    const std::int64_t batch = x.size(0), rows = x.size(1), head_dim = x.size(2) / heads;
-    const auto split = [&](const at::Tensor& t) { return t.view({batch, rows, heads, head_dim}); };
+    const std::int64_t head_dim = x.size(2) / heads;
+    const auto split = [&](const at::Tensor& t) { return t.unflatten(2, {heads, head_dim}); };
     const auto norm_rotate = [&](const at::Tensor& t, const LayerNorm& norm) {
         return kernels::norm_rotate(split(t), norm.weight, norm.bias, norm.eps, rotation,
-                                    layout.text_tokens)
-            .transpose(1, 2);  // [B, H, S, d]
+                                    rows.text_rows);
     };
-    const at::Tensor q = norm_rotate(to_q(x), norm_q);
-    const at::Tensor k = norm_rotate(to_k(x), norm_k);
-    const at::Tensor v = split(to_v(x)).transpose(1, 2);
+    at::Tensor q = norm_rotate(to_q(x), norm_q);  // [B, R, H, d]
+    at::Tensor k = norm_rotate(to_k(x), norm_k);
+    at::Tensor v = split(to_v(x));
+    if (rows.group != nullptr) {
+        const auto parts = rows_to_heads(at::cat({q, k, v}, 3), rows).split(head_dim, 3);
+        q = parts[0];  // [B, S, h, d]
+        k = parts[1];
+        v = parts[2];
+    }
+    q = q.transpose(1, 2);  // [B, h, S, d]
+    k = k.transpose(1, 2);
+    v = v.transpose(1, 2);
 
     const kernels::AttentionResult result =
         kernels::attention(q, k, v, 1.0 / std::sqrt(static_cast<double>(head_dim)), memo.attention);
     if (!memo.recomputing) {
         memo.attention = result;
     }
-    const at::Tensor joined =
-        result.output.transpose(1, 2).reshape({batch, rows, heads * head_dim});
-    return {to_out(joined), tap ? tap({q, k, result.log_sum_exp, layout}) : at::Tensor()};
+    at::Tensor joined = result.output.transpose(1, 2);  // [B, S, h, d]
+    at::Tensor read = tap ? tap({q, k, result.log_sum_exp, rows.layout}) : at::Tensor();
+    if (rows.group != nullptr) {
+        joined = heads_to_rows(joined, rows);  // [B, R, H, d]
+        if (tap) {
+            read = over_all_heads(read, tap.over_heads, *rows.group);
+        }
+    }
+    return {to_out(joined.flatten(2)), read};
 }
 
 }  // namespace matrix::nn

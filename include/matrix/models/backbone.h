@@ -1,6 +1,7 @@
 #pragma once
 
 #include "matrix/nn/adaptable.h"
+#include "matrix/nn/sequence_group.h"
 #include "matrix/nn/tap.h"
 #include "matrix/nn/token_layout.h"
 
@@ -25,6 +26,10 @@ struct BackboneInput {
 struct ForwardOptions {
     std::map<std::int64_t, nn::Tap> taps;  ///< by block
     bool checkpointing = true;  ///< blocks keep input, attention output and log-sum-exp alone
+    /// The ranks that run this forward together, all on the same input, each with its share of the
+    /// rows; null for one rank. Results are whole on every rank. Gradients of what trains are each
+    /// rank's share, scaled so that their mean over the group is the gradient.
+    const nn::SequenceGroup* sequence = nullptr;
 };
 
 struct BackboneOutput {
@@ -44,6 +49,10 @@ public:
     [[nodiscard]] virtual nn::TokenLayout layout(std::int64_t frames, std::int64_t height,
                                                  std::int64_t width,
                                                  std::int64_t text_tokens) const = 0;
+
+    /// Floating-point operations of one sample's forward and backward under a frozen base: products
+    /// and attention, without low-rank deltas, recomputation, and what is cheap beside them.
+    [[nodiscard]] virtual double training_flops(const nn::TokenLayout& layout) const = 0;
 
     [[nodiscard]] virtual at::ScalarType dtype() const = 0;
     [[nodiscard]] virtual at::Device device() const = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "matrix/models/backbone.h"
+#include "matrix/models/block_weights.h"
 #include "matrix/tensor_io/weights.h"
 
 #include <ATen/core/Tensor.h>
@@ -75,7 +76,8 @@ struct RotaryTable {
 /// `tensor_io::CountingWeights`.
 class CogVideoXTransformer final : public Backbone {
 public:
-    CogVideoXTransformer(const CogVideoXConfig& config, tensor_io::WeightSource& weights);
+    CogVideoXTransformer(const CogVideoXConfig& config, tensor_io::WeightSource& weights,
+                         std::unique_ptr<BlockWeights> block_weights = resident_blocks());
     ~CogVideoXTransformer() override;
 
     [[nodiscard]] BackboneOutput forward(const BackboneInput& input,
@@ -83,6 +85,7 @@ public:
     [[nodiscard]] nn::TokenLayout layout(std::int64_t frames, std::int64_t height,
                                          std::int64_t width,
                                          std::int64_t text_tokens) const override;
+    [[nodiscard]] double training_flops(const nn::TokenLayout& layout) const override;
     [[nodiscard]] std::int64_t num_blocks() const override;
     [[nodiscard]] std::int64_t in_channels() const override;
     [[nodiscard]] at::ScalarType dtype() const override;
@@ -99,6 +102,7 @@ private:
 
 /// Opens `<model>/transformer` of a Hugging Face directory.
 [[nodiscard]] std::unique_ptr<CogVideoXTransformer> load_cogvideox(
-    const std::filesystem::path& model_directory, at::ScalarType dtype, at::Device device);
+    const std::filesystem::path& model_directory, at::ScalarType dtype, at::Device device,
+    std::unique_ptr<BlockWeights> block_weights = resident_blocks());
 
 }  // namespace matrix::models

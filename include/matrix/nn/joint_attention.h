@@ -3,8 +3,8 @@
 #include "matrix/nn/adaptive_norm.h"
 #include "matrix/nn/linear.h"
 #include "matrix/nn/recompute.h"
+#include "matrix/nn/sequence.h"
 #include "matrix/nn/tap.h"
-#include "matrix/nn/token_layout.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -20,13 +20,14 @@ struct JointAttention {
     LayerNorm norm_q, norm_k;  ///< over head_dim
 
     struct Output {
-        at::Tensor rows;  ///< [B, S, D]
+        at::Tensor rows;  ///< [B, R, D]
         at::Tensor tap;   ///< what the tap gave, or undefined
     };
-    /// x [B, S, D]; `rotation` complex64 [video rows, 1, head_dim / 2] or undefined. The fused
-    /// kernel runs once for a memo: while recomputing, its kept result is used.
+    /// x [B, R, D], the rows that this rank holds, all S of them for one rank; `rotation` complex64
+    /// [video rows among them, 1, head_dim / 2] or undefined. The fused kernel runs once for a
+    /// memo: while recomputing, its kept result is used.
     [[nodiscard]] Output operator()(const at::Tensor& x, const at::Tensor& rotation,
-                                    const TokenLayout& layout, const Tap& tap,
+                                    const JointRows& rows, const Tap& tap,
                                     RecomputeMemo& memo) const;
 };
 

@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <functional>
+#include <utility>
 
 namespace matrix::nn {
 
@@ -22,6 +24,22 @@ struct TapInput {
 /// A pure function of its input to one small tensor, which leaves the block as an extra output.
 /// Blocks may be run again in backward, so a tap has no state and no side effect. An empty tap
 /// costs nothing.
-using Tap = std::function<at::Tensor(const TapInput&)>;
+struct Tap {
+    /// How its outputs for equal groups of the heads make that for all: their mean, or, of logs,
+    /// the log of the mean.
+    enum class OverHeads { kMean, kLogMean };
+
+    std::function<at::Tensor(const TapInput&)> read;
+    OverHeads over_heads = OverHeads::kMean;
+
+    Tap() = default;
+    template <typename F>
+    requires std::invocable<F, const TapInput&> Tap(
+        F function, OverHeads heads = OverHeads::kMean)  // NOLINT: a lambda is a tap
+        : read(std::move(function)), over_heads(heads) {}
+
+    explicit operator bool() const { return static_cast<bool>(read); }
+    at::Tensor operator()(const TapInput& input) const { return read(input); }
+};
 
 }  // namespace matrix::nn

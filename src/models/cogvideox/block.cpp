@@ -37,11 +37,11 @@ CogVideoXBlock::CogVideoXBlock(const CogVideoXConfig& config, const std::string&
 std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockContext& context,
                                             const nn::Tap& tap, bool keep_hidden,
                                             nn::RecomputeMemo& memo) const {
-    const std::int64_t text_rows = context.layout.text_tokens;
+    const std::int64_t text_rows = context.rows.text_rows;
 
     const nn::Modulated before_attention = norm1(x, context.silu_embedding, text_rows);
     const nn::JointAttention::Output attended =
-        attn1(before_attention.rows, context.rotation, context.layout, tap, memo);
+        attn1(before_attention.rows, context.rotation, context.rows, tap, memo);
     const at::Tensor middle =
         nn::add_gated(x, attended.rows, text_rows, before_attention);  // [B, S, D]
 
@@ -49,6 +49,38 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
     const at::Tensor out = nn::add_gated(middle, ff(before_ff.rows, keep_hidden, memo), text_rows,
                                          before_ff);  // [B, S, D]
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
+}
+
+std::vector<at::Tensor*> CogVideoXBlock::weight_slots() {
+    std::vector<at::Tensor*> slots;
+    for (nn::Linear* linear : {&norm1.linear, &attn1.to_q, &attn1.to_k, &attn1.to_v, &attn1.to_out,
+                               &norm2.linear, &ff.in, &ff.out}) {
+        slots.insert(slots.end(), {&linear->weight, &linear->bias});
+    }
+    for (nn::LayerNorm* norm : {&norm1.norm, &attn1.norm_q, &attn1.norm_k, &norm2.norm}) {
+        slots.insert(slots.end(), {&norm->weight, &norm->bias});
+    }
+    std::erase_if(slots, [](const at::Tensor* tensor) { return !tensor->defined(); });
+    return slots;
+}
+
+std::vector<at::Tensor> CogVideoXBlock::weights() const {
+    std::vector<at::Tensor> tensors;
+    for (const at::Tensor* slot : CogVideoXBlock(*this).weight_slots()) {
+        tensors.push_back(*slot);
+    }
+    return tensors;
+}
+
+CogVideoXBlock CogVideoXBlock::with_weights(const std::vector<at::Tensor>& weights) const {
+    CogVideoXBlock block = *this;
+    const std::vector<at::Tensor*> slots = block.weight_slots();
+    TORCH_CHECK(slots.size() == weights.size(), "a block of ", slots.size(), " tensors got ",
+                weights.size());
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        *slots[i] = weights[i];
+    }
+    return block;
 }
 
 std::vector<at::Tensor> CogVideoXBlock::trainable() const {

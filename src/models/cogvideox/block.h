@@ -10,6 +10,7 @@
 #include "matrix/nn/feed_forward.h"
 #include "matrix/nn/joint_attention.h"
 #include "matrix/nn/recompute.h"
+#include "matrix/nn/sequence.h"
 #include "matrix/nn/tap.h"
 #include "matrix/tensor_io/weights.h"
 
@@ -19,11 +20,12 @@ namespace matrix::models {
 struct BlockContext {
     at::Tensor
         silu_embedding;   ///< [B, E] SiLU of the time (and ofs) embedding, in the compute dtype
-    at::Tensor rotation;  ///< complex64 [video tokens, 1, head_dim / 2], or undefined
-    nn::TokenLayout layout;
+    at::Tensor rotation;  ///< complex64 [video rows of this rank, 1, head_dim / 2], or undefined
+    nn::JointRows rows;
 };
 
-/// One CogVideoX block over the joint [B, S, D] sequence, text rows first.
+/// One CogVideoX block over the joint [B, S, D] sequence, text rows first, or over a rank's rows of
+/// it.
 struct CogVideoXBlock {
     CogVideoXBlock(const CogVideoXConfig& config, const std::string& prefix,
                    tensor_io::WeightSource& weights);
@@ -34,6 +36,11 @@ struct CogVideoXBlock {
                                               const nn::Tap& tap, bool keep_hidden,
                                               nn::RecomputeMemo& memo) const;
 
+    /// The tensors that no adapter touches, in a fixed order: what BlockWeights hold.
+    [[nodiscard]] std::vector<at::Tensor> weights() const;
+    /// This block with others in their place.
+    [[nodiscard]] CogVideoXBlock with_weights(const std::vector<at::Tensor>& weights) const;
+
     /// The tensors of this block that require a gradient.
     [[nodiscard]] std::vector<at::Tensor> trainable() const;
 
@@ -41,6 +48,9 @@ struct CogVideoXBlock {
     nn::JointAttention attn1;
     nn::AdaptiveNorm norm2;
     nn::FeedForward ff;
+
+private:
+    [[nodiscard]] std::vector<at::Tensor*> weight_slots();
 };
 
 }  // namespace matrix::models

@@ -61,6 +61,7 @@ struct CogVideoXTransformer::Impl {
     at::Tensor pos_embedding;  // [1, L + N, D] learned, or undefined
     TwoLayer time_embedding, ofs_embedding;
     std::vector<CogVideoXBlock> blocks;
+    std::unique_ptr<BlockWeights> block_weights;
     nn::LayerNorm norm_final, norm_out_norm;
     nn::Linear norm_out, proj_out;
 
@@ -75,6 +76,12 @@ struct CogVideoXTransformer::Impl {
     [[nodiscard]] at::Tensor positions(std::int64_t frames, std::int64_t height,
                                        std::int64_t width) const;
     [[nodiscard]] at::Tensor unpatchify(const at::Tensor& rows, at::IntArrayRef input_shape) const;
+    /// The rotation of the video rows that this rank holds.
+    [[nodiscard]] at::Tensor own_rotation(const at::Tensor& rotation,
+                                          const nn::JointRows& rows) const;
+    /// The block with its weights at hand, and the next one's on their way.
+    [[nodiscard]] CogVideoXBlock loaded(const CogVideoXBlock& block, std::int64_t index,
+                                        bool backward) const;
 
 private:
     mutable std::mutex last_tables_mutex_;
@@ -82,10 +89,12 @@ private:
 };
 
 CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config,
-                                           tensor_io::WeightSource& weights)
+                                           tensor_io::WeightSource& weights,
+                                           std::unique_ptr<BlockWeights> block_weights)
     : impl_(std::make_unique<Impl>()) {
     Impl& m = *impl_;
     m.config = config;
+    m.block_weights = std::move(block_weights);
     const std::int64_t dim = config.width(), p = config.patch_size;
     if (config.patch_size_t) {
         m.proj = take_linear(weights, "patch_embed.proj", dim,
@@ -110,7 +119,8 @@ CogVideoXTransformer::CogVideoXTransformer(const CogVideoXConfig& config,
             take_two_layer(weights, "ofs_embedding", *config.ofs_embed_dim, *config.ofs_embed_dim);
     }
     for (std::int64_t i = 0; i < config.num_layers; ++i) {
-        m.blocks.emplace_back(config, "transformer_blocks." + std::to_string(i), weights);
+        const CogVideoXBlock block(config, "transformer_blocks." + std::to_string(i), weights);
+        m.blocks.push_back(block.with_weights(m.block_weights->adopt(block.weights())));
     }
     const bool affine = config.norm_elementwise_affine;
     m.norm_final = take_norm(weights, "norm_final", dim, config.norm_eps, affine);
@@ -238,6 +248,25 @@ at::Tensor CogVideoXTransformer::Impl::unpatchify(const at::Tensor& rows,
         .reshape({batch, frames * pt, config.out_channels, gh * p, gw * p});
 }
 
+at::Tensor CogVideoXTransformer::Impl::own_rotation(const at::Tensor& rotation,
+                                                    const nn::JointRows& rows) const {
+    if (!rotation.defined() || rows.group == nullptr) {
+        return rotation;
+    }
+    // Text rows are not rotated; a table over all rows, of which they are zeros, has the ranges.
+    const at::Tensor text =
+        at::zeros({rows.layout.text_tokens, 1, rotation.size(2)}, rotation.options());
+    return nn::own_rows(at::cat({text, rotation}), 0, rows)
+        .narrow(0, rows.text_rows, rows.rows - rows.text_rows);
+}
+
+CogVideoXBlock CogVideoXTransformer::Impl::loaded(const CogVideoXBlock& block, std::int64_t index,
+                                                  bool backward) const {
+    const std::vector<at::Tensor> weights = block_weights->acquire(index);
+    block_weights->prefetch(backward ? index - 1 : index + 1);
+    return weights.empty() ? block : block.with_weights(weights);
+}
+
 BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
                                              const ForwardOptions& options) const {
     const Impl& m = *impl_;
@@ -246,14 +275,19 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
     const std::int64_t text_rows = input.encoder_hidden_states.size(1);
 
     BlockContext context;
-    context.layout = layout(latents.size(1), latents.size(3), latents.size(4), text_rows);
+    context.rows = nn::JointRows::of(
+        layout(latents.size(1), latents.size(3), latents.size(4), text_rows), options.sequence);
+    const nn::JointRows& rows = context.rows;
     const at::Tensor emb = m.embedding(input);
     context.silu_embedding = at::silu(emb);
     const SizeTables tables = m.tables(latents);
-    context.rotation = tables.rotation;
+    context.rotation = m.own_rotation(tables.rotation, rows);
 
     BackboneOutput output;
-    at::Tensor x = m.joint_rows(input, tables.positions);
+    at::Tensor x = m.joint_rows(input, tables.positions);  // [B, S, D]
+    if (rows.group != nullptr) {
+        x = nn::own_rows(x, 1, rows);  // [B, R, D]
+    }
     for (std::int64_t i = 0; i < num_blocks(); ++i) {
         const CogVideoXBlock& block = m.blocks[static_cast<std::size_t>(i)];
         const auto tap_entry = options.taps.find(i);
@@ -263,15 +297,16 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
             c10::GradMode::is_enabled() && (x.requires_grad() || !trainable.empty());
         std::vector<at::Tensor> outputs;
         if (differentiates && options.checkpointing) {
-            const nn::BlockFunction run = [&block, context, tap](
+            const nn::BlockFunction run = [&m, &block, i, context, tap](
                                               const std::vector<at::Tensor>& inputs,
                                               nn::RecomputeMemo& memo) {
-                return block.run(inputs[0], context, tap, false, memo);
+                return m.loaded(block, i, memo.recomputing)
+                    .run(inputs[0], context, tap, false, memo);
             };
             outputs = nn::recompute_in_backward(run, {x}, trainable);
         } else {
             nn::RecomputeMemo memo;
-            outputs = block.run(x, context, tap, differentiates, memo);
+            outputs = m.loaded(block, i, false).run(x, context, tap, differentiates, memo);
         }
         x = outputs[0];
         if (tap) {
@@ -279,12 +314,18 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
         }
     }
 
-    const at::Tensor video = x.narrow(1, text_rows, x.size(1) - text_rows);  // [B, N, D]
+    const std::int64_t num_video = rows.layout.video_tokens();
+    if (rows.group == nullptr) {
+        x = x.narrow(1, text_rows, num_video);  // [B, N, D]
+    }
     const std::vector<at::Tensor> shift_scale =
         m.norm_out(context.silu_embedding).unsqueeze(1).chunk(2, 2);
-    const at::Tensor y =
-        m.norm_out_norm(m.norm_final(video)) * (1 + shift_scale[1]) + shift_scale[0];
-    output.sample = m.unpatchify(m.proj_out(y), latents.sizes());
+    const at::Tensor y = m.norm_out_norm(m.norm_final(x)) * (1 + shift_scale[1]) + shift_scale[0];
+    at::Tensor patches = m.proj_out(y);  // [B, N, ...]
+    if (rows.group != nullptr) {
+        patches = nn::all_rows(patches, rows).narrow(1, text_rows, num_video);
+    }
+    output.sample = m.unpatchify(patches, latents.sizes());
     return output;
 }
 
@@ -293,6 +334,15 @@ nn::TokenLayout CogVideoXTransformer::layout(std::int64_t frames, std::int64_t h
     const std::int64_t p = impl_->config.patch_size;
     return {nn::TokenLayout::Attention::kJoint, text_tokens, frames / impl_->patch_frames(),
             height / p, width / p};
+}
+
+double CogVideoXTransformer::training_flops(const nn::TokenLayout& layout) const {
+    const auto rows = static_cast<double>(layout.num_queries());
+    const auto width = static_cast<double>(impl_->config.width());
+    // Forward 24 S D^2 for the linears and 4 S^2 D for attention; backward the linears' input
+    // gradients, and twice attention.
+    return static_cast<double>(num_blocks()) *
+           (48.0 * rows * width * width + 12.0 * rows * rows * width);
 }
 
 std::int64_t CogVideoXTransformer::num_blocks() const {
@@ -349,11 +399,12 @@ const CogVideoXConfig& CogVideoXTransformer::config() const {
 }
 
 std::unique_ptr<CogVideoXTransformer> load_cogvideox(const std::filesystem::path& model_directory,
-                                                     at::ScalarType dtype, at::Device device) {
+                                                     at::ScalarType dtype, at::Device device,
+                                                     std::unique_ptr<BlockWeights> block_weights) {
     const std::filesystem::path directory = model_directory / "transformer";
     const CogVideoXConfig config = CogVideoXConfig::from_file(directory / "config.json");
     tensor_io::FileWeights weights(directory, "diffusion_pytorch_model", dtype, device);
-    return std::make_unique<CogVideoXTransformer>(config, weights);
+    return std::make_unique<CogVideoXTransformer>(config, weights, std::move(block_weights));
 }
 
 }  // namespace matrix::models

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace matrix::models {
+
+/// Where the frozen tensors of a model's blocks are, and who brings them when a block runs: the
+/// model gives them away while it is built and asks for them block by block. Blocks run in any
+/// order, and again in backward, but one at a time.
+class BlockWeights {
+public:
+    virtual ~BlockWeights() = default;
+    /// Takes the tensors of the next block, from block 0 on. Gives back what stands in for them in
+    /// between: the same shapes, dtypes and device, and no promise about values.
+    [[nodiscard]] virtual std::vector<at::Tensor> adopt(std::vector<at::Tensor> tensors) = 0;
+    /// The block's tensors, in the order in which they were adopted, or none where what stands in
+    /// is the tensors themselves. They stay as long as somebody holds them, a graph for instance.
+    [[nodiscard]] virtual std::vector<at::Tensor> acquire(std::int64_t block) = 0;
+    /// The block will be acquired soon; there may be no such block.
+    virtual void prefetch(std::int64_t block) = 0;
+};
+
+/// Every block's tensors stay where they are.
+[[nodiscard]] std::unique_ptr<BlockWeights> resident_blocks();
+
+}  // namespace matrix::models
