@@ -79,11 +79,21 @@ void write(spdlog::level::level_enum level, std::string_view message) {
 
 }  // namespace
 
-void configure(Level level, int rank) {
+void configure(Level level) {
     const std::lock_guard lock(state().mutex);
     state().terminal->set_level(to_spdlog(level));
+    Terminal::get().set_quiet(level > Level::kInfo);
+}
+
+void set_rank(int rank) {
+    const std::lock_guard lock(state().mutex);
     state().rank = rank;
-    Terminal::get().configure(level > Level::kInfo, rank != 0);
+    Terminal::get().set_silent(rank != 0);
+}
+
+int rank() {
+    const std::lock_guard lock(state().mutex);
+    return state().rank;
 }
 
 void open_file(const std::filesystem::path& path) {

@@ -32,9 +32,13 @@ Terminal& Terminal::get() {
     return terminal;
 }
 
-void Terminal::configure(bool quiet, bool silent) {
+void Terminal::set_quiet(bool quiet) {
     const std::lock_guard lock(mutex_);
     quiet_ = quiet;
+}
+
+void Terminal::set_silent(bool silent) {
+    const std::lock_guard lock(mutex_);
     silent_ = silent;
 }
 

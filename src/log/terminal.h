@@ -12,8 +12,10 @@ class Terminal {
 public:
     static Terminal& get();
 
-    /// `quiet` also silences progress; a silent process writes nothing at all.
-    void configure(bool quiet, bool silent);
+    /// Whether progress is left out.
+    void set_quiet(bool quiet);
+    /// A silent process writes nothing at all.
+    void set_silent(bool silent);
     /// Whether progress may be shown.
     [[nodiscard]] bool shows_progress();
 

@@ -115,7 +115,8 @@ TEST(Terminal, QuietDropsProgressAndLines) {
               "");
     EXPECT_EQ(on_pipe(true,
                       [] {
-                          configure(Level::kDebug, 1);
+                          configure(Level::kDebug);
+                          set_rank(1);
                           Progress progress("work", 10);
                           debug("line");
                           error("line");
@@ -171,7 +172,8 @@ TEST(LogFile, HasDateRankAndLevel) {
     const test::TempDirectory dir;
     const std::string path = (dir / "run/log.txt").string();
     (void)on_pipe(true, [&] {
-        configure(Level::kError, 3);
+        configure(Level::kError);
+        set_rank(3);
         open_file(path);
         debug("hidden");
         info("a line");

@@ -11,9 +11,12 @@ namespace matrix::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-/// Terminal verbosity: lines below `level` are dropped, and progress from kWarning on. Only rank 0
-/// writes to the terminal.
-void configure(Level level, int rank = 0);
+/// Terminal verbosity: lines below `level` are dropped, and progress from kWarning on.
+void configure(Level level);
+
+/// This process's place in its run; before open_file(). Only rank 0 writes to the terminal.
+void set_rank(int rank);
+[[nodiscard]] int rank();
 
 /// Also appends every line of level info and above, with date and rank, to a file (in place of an
 /// earlier one). Creates missing directories; std::runtime_error with path and reason if it cannot
