@@ -1,8 +1,10 @@
 #include "matrix/prepare/prepare.h"
 
 #include "matrix/core/error.h"
+#include "matrix/core/signals.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"
+#include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
 #include "matrix/prepare/on_the_fly.h"
@@ -13,6 +15,7 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
 #include <utility>
 
 namespace matrix::prepare {
@@ -20,6 +23,62 @@ namespace {
 
 using data_cache::DataConfig;
 using data_cache::EntryKind;
+
+/// The processes that fill one cache: what is missing goes round them, and they wait for one
+/// another after every clip, so that none waits longer than a clip takes.
+class Crew {
+public:
+    explicit Crew(distributed::Communicator* ranks) : ranks_(ranks) {}
+
+    [[nodiscard]] std::size_t rank() const { return ranks_ == nullptr ? 0 : ranks_->rank(); }
+    [[nodiscard]] std::size_t size() const { return ranks_ == nullptr ? 1 : ranks_->world_size(); }
+    [[nodiscard]] bool is_main() const { return rank() == 0; }
+
+    /// Every size()-th entry from the own one on.
+    template <typename T>
+    [[nodiscard]] std::vector<T> share(const std::vector<T>& all) const {
+        std::vector<T> own;
+        for (std::size_t i = rank(); i < all.size(); i += size()) {
+            own.push_back(all[i]);
+        }
+        return own;
+    }
+
+    /// Waits for the others; throws Stopped on all where one was sent a signal.
+    void meet(const std::string& what) const {
+        int signal = stop_signal().value_or(0);
+        if (ranks_ != nullptr) {
+            at::Tensor highest = at::tensor({signal}, at::kInt).to(ranks_->device());
+            ranks_->all_reduce(highest, distributed::ReduceOp::kMax, what)->wait();
+            signal = highest.item<int>();
+        }
+        if (signal != 0) {
+            throw Stopped{signal};
+        }
+    }
+
+    /// The lines of all.
+    [[nodiscard]] std::vector<std::string> gather(const std::vector<std::string>& own) const {
+        if (ranks_ == nullptr) {
+            return own;
+        }
+        std::string text;
+        for (const std::string& line : own) {
+            text += line + '\n';
+        }
+        std::vector<std::string> all;
+        for (const std::string& part : distributed::gather_text(*ranks_, text, "faults")) {
+            std::istringstream lines(part);
+            for (std::string line; std::getline(lines, line);) {
+                all.push_back(line);
+            }
+        }
+        return all;
+    }
+
+private:
+    distributed::Communicator* ranks_;
+};
 
 class Preparation {
 public:
@@ -29,28 +88,37 @@ public:
           encoders_(encoders),
           plan_(std::move(plan)),
           tokenizer_(tokenizer),
+          crew_(options.ranks),
           cache_(*options.data.cache) {}
 
     void run() {
+        // Whoever came first must not have changed what the others find missing.
+        crew_.meet("planning the cache");
         // Each encoder is gone before the next model is loaded.
         encode_missing_prompts();
         release_cached_memory();
+        crew_.meet("encoding prompts");
         encode_missing_clips();
         release_cached_memory();
-        if (!faults_.empty()) {
-            throw RunError(faults_);
+        if (const auto faults = crew_.gather(faults_); !faults.empty()) {
+            throw RunError(faults);
         }
-        fill_tokens();
-        plan_.index.save(cache_);
+        if (crew_.is_main()) {
+            fill_tokens();
+            plan_.index.save(cache_);
+        }
+        crew_.meet("writing the cache's index");
     }
 
 private:
     void encode_missing_prompts() {
-        if (plan_.prompts.empty()) {
+        const auto prompts = crew_.share(std::vector<std::pair<std::string, std::string>>(
+            plan_.prompts.begin(), plan_.prompts.end()));
+        if (prompts.empty()) {
             return;
         }
         std::vector<std::string> keys, texts;
-        for (const auto& [key, text] : plan_.prompts) {
+        for (const auto& [key, text] : prompts) {
             keys.push_back(key);
             texts.push_back(text);
         }
@@ -63,24 +131,25 @@ private:
     }
 
     void encode_missing_clips() {
-        const auto& jobs = plan_.jobs;
-        if (jobs.empty()) {
-            return;
-        }
+        const std::vector<DecodeJob> jobs = crew_.share(plan_.jobs);
         const bool needs_vae = std::ranges::any_of(
             jobs, [](const DecodeJob& job) { return job.parts.video || job.parts.id_map; });
         const Encode encode = needs_vae ? encoders_.load_video() : Encode();
-        log::Progress progress("clips", static_cast<std::int64_t>(jobs.size()));
+        const std::size_t total = plan_.jobs.size();
+        log::Progress progress("clips", static_cast<std::int64_t>(total));
         DecodeAhead decoded(plan_.manifest.rows, options_.data, jobs, options_.num_decoders);
-        std::int64_t done = 0;
-        while (const auto next = decoded.next()) {
-            poll_stop();
-            const DecodeJob& job = jobs[next->job];
-            if (next->faults.empty()) {
-                encode_clip(encode, job, next->clip);
+        for (std::size_t done = 0; done < total; done += crew_.size()) {
+            std::string name;
+            if (const auto next = decoded.next()) {
+                const DecodeJob& job = jobs[next->job];
+                if (next->faults.empty()) {
+                    encode_clip(encode, job, next->clip);
+                }
+                faults_.insert(faults_.end(), next->faults.begin(), next->faults.end());
+                name = plan_.manifest.rows[job.row].video;
             }
-            faults_.insert(faults_.end(), next->faults.begin(), next->faults.end());
-            progress.update(++done, plan_.manifest.rows[job.row].video);
+            progress.update(static_cast<std::int64_t>(std::min(done + crew_.size(), total)), name);
+            crew_.meet("encoding clips, " + std::to_string(done) + " of " + std::to_string(total));
         }
     }
 
@@ -142,6 +211,7 @@ private:
     const Encoders& encoders_;
     Plan plan_;
     const text::T5Tokenizer& tokenizer_;
+    Crew crew_;
     std::filesystem::path cache_;
     std::vector<std::string> faults_;
 };

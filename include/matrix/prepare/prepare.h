@@ -2,6 +2,7 @@
 
 #include "matrix/data_cache/config.h"
 #include "matrix/data_cache/sample.h"
+#include "matrix/distributed/communicator.h"
 #include "matrix/prepare/encoders.h"
 
 #include <ATen/core/Tensor.h>
@@ -21,6 +22,8 @@ struct PrepareOptions {
     at::Device device = at::kCPU;
     bool nearest_query = false;  ///< alignment.spa.query = "nearest"
     int num_decoders = 2;        ///< threads that decode ahead of the encoder
+    /// Processes that share the work on one cache, all calling alike; null for one.
+    distributed::Communicator* ranks = nullptr;
 };
 
 /// Brings the cache at data.cache up to date with the data set: what is there and valid stays, what
