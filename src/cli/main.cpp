@@ -10,11 +10,16 @@
 #include "cli/help_format.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
+#include "matrix/log/log.h"
 
 namespace {
 
-/// stderr gets one line per fault, whatever the message holds.
+/// stderr gets one line per fault, whatever the message holds. Of several processes each says which
+/// one it is.
 void print_fault(std::string message) {
+    if (matrix::log::rank() > 0) {
+        message.insert(0, "rank " + std::to_string(matrix::log::rank()) + ": ");
+    }
     for (char& c : message) {
         if (c == '\n' || c == '\r') {
             c = ' ';

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <numeric>
 
 #include "matrix/alignment/objective.h"
@@ -32,11 +33,13 @@ std::string format(const char* pattern, auto... values) {
     return text;
 }
 
-/// Sizes of one step of the run.
+/// Sizes of one step of the run on one rank.
 struct Sizes {
-    std::int64_t batch, frames, text_rows, tokens, width, heads, dtype_bytes;
-    [[nodiscard]] std::int64_t rows() const { return batch * (text_rows + tokens); }
-    /// One [B, S, D] tensor.
+    std::int64_t batch, frames, text_rows, tokens, width, heads, dtype_bytes, context;
+    [[nodiscard]] std::int64_t rows() const {
+        return batch * ((text_rows + tokens + context - 1) / context);
+    }
+    /// One tensor [B, S, D], or of the rank's share of the rows.
     [[nodiscard]] std::int64_t unit() const { return rows() * width * dtype_bytes; }
     [[nodiscard]] std::int64_t log_sum_exp() const { return rows() * heads * kFloatBytes; }
 };
@@ -52,6 +55,7 @@ Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model) {
     s.width = model.width();
     s.heads = model.num_attention_heads;
     s.dtype_bytes = config.model.dtype == "float32" ? 4 : 2;
+    s.context = config.parallel.context;
     return s;
 }
 
@@ -134,6 +138,30 @@ std::int64_t count_elements(const auto& construct) {
     return weights.num_elements();
 }
 
+/// The frozen base. Shared out, a rank holds its share of the blocks and two whole ones: the one
+/// that runs and the one that is on its way.
+MemoryPlan::Item base_weights(const RunConfig& config, const models::CogVideoXConfig& model,
+                              std::int64_t dtype_bytes, std::int64_t num_ranks) {
+    tensor_io::CountingWeights weights;
+    const models::CogVideoXTransformer transformer(model, weights);
+    const std::int64_t all = weights.num_elements();
+    std::int64_t in_blocks = 0;
+    for (const auto& [key, shape] : weights.shapes()) {
+        if (key.starts_with("transformer_blocks.")) {
+            in_blocks +=
+                std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+        }
+    }
+    std::string what = format("%.3f billion frozen parameters, %s", static_cast<double>(all) / 1e9,
+                              config.model.dtype.c_str());
+    std::int64_t held = all;
+    if (config.parallel.shard_base && num_ranks > 1) {
+        held += in_blocks / num_ranks - in_blocks + 2 * in_blocks / model.num_layers;
+        what += format(", blocks shared by %lld ranks", static_cast<long long>(num_ranks));
+    }
+    return {"weights", what, held * dtype_bytes};
+}
+
 /// The encoders, where they are: who trains from a copied cache needs none.
 void add_encoders(MemoryPlan& plan, const RunConfig& config, std::int64_t dtype_bytes) {
     const fs::path model = config.model.path;
@@ -178,21 +206,15 @@ std::string MemoryPlan::text() const {
     return out;
 }
 
-MemoryPlan memory_plan(const RunConfig& config) {
+MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks) {
     const auto model = models::CogVideoXConfig::from_file(fs::path(config.model.path) /
                                                           "transformer" / "config.json");
     const Sizes s = sizes_of(config, model);
     const std::int64_t channels = config.data.id_map ? 3 * model.out_channels : model.in_channels;
     const std::int64_t projection_in =
         channels * model.patch_size * model.patch_size * model.patch_size_t.value_or(1);
-    const std::int64_t base = count_elements(
-        [&](auto& weights) { const models::CogVideoXTransformer t(model, weights); });
-
     MemoryPlan plan;
-    plan.items.push_back({"weights",
-                          format("%.3f billion frozen parameters, %s",
-                                 static_cast<double>(base) / 1e9, config.model.dtype.c_str()),
-                          base * s.dtype_bytes});
+    plan.items.push_back(base_weights(config, model, s.dtype_bytes, num_ranks));
     const std::int64_t lora = lora_elements(config, model, projection_in);
     const std::int64_t projection =
         config.lora.input_projection == "full" ? (projection_in + 1) * model.width() : 0;
@@ -206,6 +228,12 @@ MemoryPlan memory_plan(const RunConfig& config) {
     plan.items.push_back({"optimizer", "gradients and AdamW's two moments, float32",
                           (lora + projection + heads) * kFloatBytes * (kAdamCopies - 1)});
     add_activations(plan, config, model, s);
+    if (s.context > 1) {
+        plan.items.push_back({"sequence",
+                              format("all rows at the input and the output, %lld ranks a clip",
+                                     static_cast<long long>(s.context)),
+                              2 * s.context * s.unit()});
+    }
     add_alignment(plan, config, s);
     add_encoders(plan, config, s.dtype_bytes);
     const std::int64_t before_headroom = plan.total_bytes();
@@ -216,6 +244,11 @@ MemoryPlan memory_plan(const RunConfig& config) {
                                 static_cast<long long>(s.text_rows),
                                 static_cast<long long>(s.tokens), static_cast<long long>(s.width),
                                 static_cast<long long>(s.batch)));
+    if (config.parallel.shard_base && num_ranks == 1) {
+        plan.notes.emplace_back(
+            "parallel.shard_base: counted for one process, which shares with nobody; start "
+            "--dry-run as the run will be");
+    }
     return plan;
 }
 

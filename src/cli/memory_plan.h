@@ -23,9 +23,9 @@ struct MemoryPlan {
     [[nodiscard]] std::string text() const;
 };
 
-/// Counts parameters through the model's own constructor, and activations by the policy of
-/// `memory.checkpointing`: per block that a gradient passes, the tensors it keeps. Reads the
-/// model's config.json files, no weights.
-[[nodiscard]] MemoryPlan memory_plan(const RunConfig& config);
+/// On one of `num_ranks` processes. Counts parameters through the model's own constructor, and
+/// activations by the policy of `memory.checkpointing`: per block that a gradient passes, the
+/// tensors it keeps. Reads the model's config.json files, no weights.
+[[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks);
 
 }  // namespace matrix::cli

@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <filesystem>
 
 #include "cli/commands.h"
@@ -20,12 +21,14 @@ struct PrepareFlags {
     bool verify = false;
 };
 
-prepare::PrepareOptions options_for(const RunConfig& config, const data_cache::DataConfig& data) {
+prepare::PrepareOptions options_for(const RunConfig& config, const data_cache::DataConfig& data,
+                                    distributed::Communicator& ranks, at::Device device) {
     prepare::PrepareOptions options;
     options.model = config.model.path;
     options.data = data;
     options.dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
-    options.device = choose_device(config.model.device);
+    options.device = device;
+    options.ranks = &ranks;
     options.nearest_query = config.alignment.spa && config.alignment.spa->query == "nearest";
     return options;
 }
@@ -35,7 +38,16 @@ void prepare_main(const PrepareFlags& flags) {
     if (!config.data.cache) {
         throw UsageError("data.cache: null means encoding on the fly, there is nothing to prepare");
     }
+    const distributed::Environment environment = distributed::read_environment();
+    if (flags.verify && environment.world_size > 1) {
+        throw UsageError("--verify is for one process; several were started");
+    }
+    log::set_rank(environment.rank);
     install_stop_signals();
+    const at::Device device = choose_device(config.model.device, environment.local_rank);
+    const auto ranks =
+        distributed::make_communicator(environment, config.parallel.backend, device,
+                                       std::chrono::seconds(config.parallel.timeout_seconds));
     std::vector<data_cache::DataConfig> sets = {config.data};
     if (config.validation.data) {
         sets.push_back(held_out_data(config));
@@ -43,10 +55,11 @@ void prepare_main(const PrepareFlags& flags) {
     std::vector<std::string> faults;
     for (const data_cache::DataConfig& data : sets) {
         if (!flags.verify) {
-            prepare::prepare(options_for(config, data));
+            prepare::prepare(options_for(config, data, *ranks, device));
             continue;
         }
-        const std::vector<std::string> found = prepare::verify(options_for(config, data));
+        const std::vector<std::string> found =
+            prepare::verify(options_for(config, data, *ranks, device));
         faults.insert(faults.end(), found.begin(), found.end());
         log::info(*data.cache + ": " +
                   (found.empty() ? "valid" : std::to_string(found.size()) + " faults"));

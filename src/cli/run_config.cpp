@@ -32,12 +32,6 @@ std::vector<std::string> unsupported(const RunConfig& c) {
         faults.emplace_back(
             "memory.device_budget_gib: a budget is not supported yet; use \"auto\"");
     }
-    if (c.parallel.shard_base) {
-        faults.emplace_back("parallel.shard_base: several ranks are not supported yet; use false");
-    }
-    if (c.parallel.context != 1) {
-        faults.emplace_back("parallel.context: several ranks are not supported yet; use 1");
-    }
     return faults;
 }
 
@@ -87,6 +81,12 @@ RunConfig read_run_config(const std::filesystem::path& path,
     }
     append(faults, unsupported(config));
     append(faults, data_cache::check(config.data));
+    append(faults, train::check(config.checkpoint, config.validation, config.alignment));
+    if (config.parallel.shard_base && !config.memory.checkpointing) {
+        faults.emplace_back(
+            "parallel.shard_base: a graph that keeps everything keeps the whole base too; set "
+            "memory.checkpointing to true");
+    }
     return config;
 }
 
@@ -115,9 +115,14 @@ std::vector<std::string> warnings(const RunConfig& config) {
 }
 
 std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
-                                             bool temporal_patches) {
+                                             std::int64_t num_heads, bool temporal_patches) {
     std::vector<std::string> faults = lora::check(config.lora, num_blocks, config.data.id_map);
     append(faults, alignment::check(config.alignment, num_blocks));
+    if (num_heads % config.parallel.context != 0) {
+        faults.push_back("parallel.context: the model's " + std::to_string(num_heads) +
+                         " attention heads do not divide among " +
+                         std::to_string(config.parallel.context) + " ranks");
+    }
     if (temporal_patches && (config.alignment.sga || config.alignment.spa)) {
         faults.emplace_back(
             "alignment: models with temporal patches (patch_size_t) have no alignment; set "

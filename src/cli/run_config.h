@@ -54,9 +54,11 @@ struct RunConfig {
 /// a run and by `check config`.
 [[nodiscard]] std::vector<std::string> warnings(const RunConfig& config);
 
-/// Faults that show against the model: blocks it has not. One line each.
+/// Faults that show against the model: blocks it has not, heads that do not divide among ranks. One
+/// line each.
 [[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config,
                                                            std::int64_t num_blocks,
+                                                           std::int64_t num_heads,
                                                            bool temporal_patches);
 
 }  // namespace matrix::cli

@@ -20,7 +20,7 @@ public:
 
     void at_start(std::int64_t) override {}
 
-    void after_step(std::int64_t step, nlohmann::json& record) override {
+    void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override {
         if (step % config_.validation.every_steps != 0 && step != config_.train.steps) {
             return;
         }
@@ -43,7 +43,9 @@ RunObservers::RunObservers(const RunConfig& config, const train::RunParts& parts
         observers_.push_back(std::make_unique<ValidationObserver>(config, parts, held_out));
     }
     // After validation, whose scores they show.
-    observers_.push_back(std::make_unique<TensorBoardObserver>(config.output));
+    if (parts.ranks.is_main()) {
+        observers_.push_back(std::make_unique<TensorBoardObserver>(config.output));
+    }
 #ifdef MATRIX_WITH_ENCODERS
     observers_.push_back(std::make_unique<pictures::PicturesObserver>(config, parts, held_out));
 #endif

@@ -10,17 +10,27 @@
 
 namespace matrix::cli {
 
-at::Device choose_device(const std::string& name) {
+at::Device choose_device(const std::string& name, int local_rank) {
     const bool gpu = at::globalContext().hasCUDA();
     if (name == "cuda" && !gpu) {
         throw RunError("model.device: \"cuda\" was asked for and no GPU is available");
     }
-    return gpu && name != "cpu" ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+    if (!gpu || name == "cpu") {
+        return at::kCPU;
+    }
+    const auto num_gpus = static_cast<int>(at::getNumGPUs());
+    if (local_rank >= num_gpus) {
+        throw RunError("model.device: process " + std::to_string(local_rank) +
+                       " of this machine wants a GPU of its own, and " + std::to_string(num_gpus) +
+                       " can be seen");
+    }
+    return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank)};
 }
 
 std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config,
                                                        const data_cache::DataConfig& data,
-                                                       at::ScalarType dtype, at::Device device) {
+                                                       at::ScalarType dtype, at::Device device,
+                                                       distributed::Communicator& ranks) {
     const bool nearest = config.alignment.spa && config.alignment.spa->query == "nearest";
 #ifdef MATRIX_WITH_ENCODERS
     prepare::PrepareOptions options;
@@ -29,10 +39,12 @@ std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config,
     options.dtype = dtype;
     options.device = device;
     options.nearest_query = nearest;
+    options.ranks = &ranks;
     return prepare::open_source(options);
 #else
     (void)dtype;
     (void)device;
+    (void)ranks;
     if (!data.cache) {
         throw UsageError(
             "data.cache: null needs the video decoders, which this program was built without");
@@ -51,11 +63,12 @@ data_cache::DataConfig held_out_data(const RunConfig& config) {
 }
 
 std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config,
-                                                        at::ScalarType dtype, at::Device device) {
+                                                        at::ScalarType dtype, at::Device device,
+                                                        distributed::Communicator& ranks) {
     if (!config.validation.data || config.validation.every_steps == 0) {
         return nullptr;
     }
-    return open_samples(config, held_out_data(config), dtype, device);
+    return open_samples(config, held_out_data(config), dtype, device, ranks);
 }
 
 }  // namespace matrix::cli

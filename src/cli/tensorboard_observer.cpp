@@ -29,8 +29,11 @@ void TensorBoardObserver::at_start(std::int64_t step) {
     writer_ = std::make_unique<train::TensorBoardWriter>(run_ / "tensorboard", step);
 }
 
-void TensorBoardObserver::after_step(std::int64_t step, nlohmann::json& record) {
-    writer_->write(step, scalars_of(record));
+void TensorBoardObserver::after_step(std::int64_t step, nlohmann::json& record,
+                                     const nlohmann::json& performance) {
+    nlohmann::json all = record;
+    all["performance"] = performance;
+    writer_->write(step, scalars_of(all));
 }
 
 }  // namespace matrix::cli

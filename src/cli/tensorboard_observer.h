@@ -20,7 +20,8 @@ public:
     explicit TensorBoardObserver(std::filesystem::path run) : run_(std::move(run)) {}
 
     void at_start(std::int64_t step) override;
-    void after_step(std::int64_t step, nlohmann::json& record) override;
+    void after_step(std::int64_t step, nlohmann::json& record,
+                    const nlohmann::json& performance) override;
     void at_end(std::int64_t) override {}
 
 private:

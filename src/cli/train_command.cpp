@@ -1,8 +1,10 @@
 #include <ATen/Context.h>
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "cli/commands.h"
 #include "cli/memory_plan.h"
@@ -13,16 +15,22 @@
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 #include "matrix/core/signals.h"
+#include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/vae_encoder.h"
 #include "matrix/train/checkpoint.h"
+#include "matrix/train/config_changes.h"
+#include "matrix/train/sharded_blocks.h"
 #include "matrix/train/trainer.h"
 
 namespace matrix::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+// A launcher that is stopped passes the signal on to processes that were sent it with their group.
+constexpr std::chrono::milliseconds kLauncherEcho{500};
 
 struct TrainFlags {
     std::string config;
@@ -32,7 +40,7 @@ struct TrainFlags {
 };
 
 bool holds_run(const fs::path& output) {
-    return fs::exists(output / "metrics.jsonl") || train::last_checkpoint(output).has_value();
+    return fs::exists(output / "metrics.jsonl") || train::has_checkpoints(output);
 }
 
 /// The checkpoint to go on from, if any; a run directory that already holds a run is not started
@@ -90,7 +98,8 @@ ModelConfigs read_model_configs(const RunConfig& config) {
     const auto transformer =
         models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
     std::vector<std::string> faults =
-        check_against_model(config, transformer.num_layers, transformer.patch_size_t.has_value());
+        check_against_model(config, transformer.num_layers, transformer.num_attention_heads,
+                            transformer.patch_size_t.has_value());
     if (!faults.empty()) {
         throw UsageError(std::move(faults));
     }
@@ -114,33 +123,52 @@ train::BatchRules batch_rules(const RunConfig& config, const ModelConfigs& found
     return rules;
 }
 
-void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume) {
-    const fs::path output = config.output, model = config.model.path;
-    const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
-    const at::Device device = choose_device(config.model.device);
-    const std::optional<fs::path> checkpoint = checkpoint_to_resume(resume, output);
-    const DirectoryLock lock(output, "a run");
-    log::open_file(output / "log.txt");
+nlohmann::json resolved(RunConfig config) {
+    return fields(config).write();
+}
 
-    for (const std::string& warning : warnings(config)) {
-        log::warning(warning);
+/// Where a run writes does not make it another run.
+std::string without_output(nlohmann::json config) {
+    config.erase("output");
+    return config.dump();
+}
+
+/// What changed since a checkpoint is said; what makes its tensors others is refused.
+void compare_configs(const fs::path& checkpoint, const std::string& now) {
+    const std::string before = train::checkpoint_state(checkpoint).config;
+    std::vector<std::string> refused = train::unresumable_changes(before, now);
+    if (!refused.empty()) {
+        throw UsageError(std::move(refused));
     }
-    const auto samples = open_samples(config, config.data, dtype, device);
-    const auto held_out = open_held_out(config, dtype, device);
+    for (const std::string& change : train::config_changes(before, now)) {
+        log::info("changed since the checkpoint: " + change);
+    }
+}
 
-    const auto backbone = models::load_cogvideox(model, dtype, device);
-    backbone->widen_input(found.channels);
-    lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
-    const auto objective = alignment::make_matrix_objective(
-        config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
+/// Rank 0's view of the run directory: the lock on it, and the checkpoint to go on from.
+std::optional<fs::path> open_run(const RunConfig& config, const std::string& resume,
+                                 distributed::Communicator& ranks,
+                                 std::optional<DirectoryLock>& lock) {
+    const fs::path output = config.output;
+    const std::string checkpoint = distributed::from_rank_0(
+        ranks,
+        [&] {
+            const auto found = checkpoint_to_resume(resume, output);
+            lock.emplace(output, "a run");
+            log::open_file(output / "log.txt");
+            if (found) {
+                compare_configs(*found, without_output(resolved(config)));
+            }
+            return found ? found->string() : std::string();
+        },
+        "opening the run directory");
+    if (ranks.rank() != 0) {
+        log::open_file(output / ("log-rank-" + std::to_string(ranks.rank()) + ".txt"));
+    }
+    return checkpoint.empty() ? std::nullopt : std::optional<fs::path>(checkpoint);
+}
 
-    train::RunParts parts{
-        *backbone, found.schedule, *objective, *samples, batch_rules(config, found), {}, {}};
-    parts.adapter_info = {config.lora.rank,  config.lora.alpha, config.lora.rslora,
-                          config.model.path, found.channels,    config.data.id_map};
-    const RunObservers observers(config, parts, held_out.get());
-    parts.observers = observers.list();
-
+train::RunSettings run_settings(const RunConfig& config) {
     train::RunSettings settings;
     settings.train = config.train;
     settings.optimizer = config.optimizer;
@@ -148,20 +176,88 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     settings.checkpoint = config.checkpoint;
     settings.head_learning_rate = config.alignment.head_learning_rate;
     settings.checkpointing = config.memory.checkpointing;
-    settings.output = output;
-    RunConfig resolved = config;
-    settings.config_text = fields(resolved).write().dump(2) + "\n";
-    train::train(parts, settings, checkpoint);
+    settings.verify_every_steps = config.parallel.verify_every_steps;
+    settings.output = config.output;
+    settings.config_text = resolved(config).dump(2) + "\n";
+    settings.checkpoint_config = without_output(resolved(config));
+    return settings;
+}
+
+void check_world(const RunConfig& config, int world_size) {
+    if (world_size % config.parallel.context != 0) {
+        throw UsageError("parallel.context: " + std::to_string(world_size) +
+                         " processes do not divide into replicas of " +
+                         std::to_string(config.parallel.context));
+    }
+}
+
+std::vector<int> every_rank(const distributed::Communicator& all) {
+    std::vector<int> ranks(static_cast<std::size_t>(all.world_size()));
+    std::iota(ranks.begin(), ranks.end(), 0);
+    return ranks;
+}
+
+void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume) {
+    const distributed::Environment environment = distributed::read_environment();
+    log::set_rank(environment.rank);
+    install_stop_signals(environment.world_size > 1 ? kLauncherEcho : std::chrono::milliseconds(0));
+    const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
+    const at::Device device = choose_device(config.model.device, environment.local_rank);
+    const auto communicator =
+        distributed::make_communicator(environment, config.parallel.backend, device,
+                                       std::chrono::seconds(config.parallel.timeout_seconds));
+    distributed::Communicator& all = *communicator;
+
+    check_world(config, environment.world_size);
+
+    const std::string text = resolved(config).dump();
+    distributed::check_equal(all, {{"configuration", text}}, "comparing configurations");
+    std::optional<DirectoryLock> lock;
+    const std::optional<fs::path> checkpoint = open_run(config, resume, all, lock);
+    for (const std::string& warning : warnings(config)) {
+        log::warning(warning);
+    }
+    const auto samples = open_samples(config, config.data, dtype, device, all);
+    const auto held_out = open_held_out(config, dtype, device, all);
+
+    const auto sequence = train::make_sequence_group(all, config.parallel.context);
+    const bool sharded = config.parallel.shard_base && all.world_size() > 1;
+    const auto backbone = models::load_cogvideox(
+        config.model.path, dtype, device,
+        sharded ? std::make_unique<train::ShardedBlocks>(all.subgroup(every_rank(all), "base"))
+                : models::resident_blocks());
+    backbone->widen_input(found.channels);
+    lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
+    const auto objective = alignment::make_matrix_objective(
+        config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
+
+    train::RunParts parts{
+        *backbone,
+        found.schedule,
+        *objective,
+        *samples,
+        batch_rules(config, found),
+        {},
+        {},
+        {all, sequence.get(), static_cast<int>(config.parallel.context), sharded}};
+    parts.adapter_info = {config.lora.rank,  config.lora.alpha, config.lora.rslora,
+                          config.model.path, found.channels,    config.data.id_map};
+    const RunObservers observers(config, parts, held_out.get());
+    parts.observers = observers.list();
+    train::train(parts, run_settings(config), checkpoint);
 }
 
 void train_main(const TrainFlags& flags) {
     const RunConfig config = read_run_config(flags.config, flags.assignments);
     const ModelConfigs found = read_model_configs(config);
     if (flags.dry_run) {
-        std::cout << memory_plan(config).text();
+        const distributed::Environment environment = distributed::read_environment();
+        check_world(config, environment.world_size);
+        if (environment.rank == 0) {
+            std::cout << memory_plan(config, environment.world_size).text();
+        }
         return;
     }
-    install_stop_signals();
     run_training(config, found, flags.resume);
 }
 

@@ -2,20 +2,36 @@
 
 #include <ATen/Parallel.h>
 
+#include <numeric>
 #include <utility>
 
 namespace matrix::train {
 
+std::int64_t step_begin(std::int64_t sample, std::int64_t global_batch,
+                        const std::vector<SampleRange>& skipped) {
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (const auto& [begin, end] : skipped) {
+            if (sample < end && begin < sample + global_batch) {
+                sample = end;
+                moved = true;
+            }
+        }
+    }
+    return sample;
+}
+
 BatchStream::BatchStream(const data_cache::SampleSource& source, BatchRules rules,
-                         std::int64_t batch_size, std::int64_t first_sample, int workers,
-                         std::int64_t ahead)
+                         SampleShare share, std::int64_t first_sample,
+                         std::vector<SampleRange> skipped, int workers, std::int64_t ahead)
     : source_(source),
       rules_(rules),
-      batch_size_(batch_size),
+      share_(share),
+      skipped_(std::move(skipped)),
       empty_prompt_(source.empty_prompt()),
-      first_sample_(first_sample),
       ahead_(ahead),
-      order_(source.size(), rules.seed) {
+      order_(source.size(), rules.seed),
+      next_step_(first_sample) {
     // A thread takes its number of threads when it first asks, from a value that the workers below
     // set to 1.
     (void)at::get_num_threads();
@@ -35,13 +51,24 @@ BatchStream::~BatchStream() {
     }
 }
 
-Batch BatchStream::make(std::int64_t unit) {
-    std::vector<std::int64_t> numbers, rows;
+std::vector<std::int64_t> BatchStream::next_numbers() {
+    const std::int64_t micro_batch = started_++ % share_.accumulation;
+    if (micro_batch == 0) {
+        step_ = step_begin(next_step_, share_.global_batch(), skipped_);
+        next_step_ = step_ + share_.global_batch();
+    }
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(share_.batch_size));
+    std::iota(numbers.begin(), numbers.end(),
+              step_ + (micro_batch * share_.num_replicas + share_.replica) * share_.batch_size);
+    return numbers;
+}
+
+Batch BatchStream::make(const std::vector<std::int64_t>& numbers) {
+    std::vector<std::int64_t> rows;
     {
         const std::lock_guard lock(mutex_);
-        for (std::int64_t i = 0; i < batch_size_; ++i) {
-            numbers.push_back(first_sample_ + unit * batch_size_ + i);
-            rows.push_back(order_.row(numbers.back()));
+        for (const std::int64_t number : numbers) {
+            rows.push_back(order_.row(number));
         }
     }
     std::vector<data_cache::EncodedSample> samples;
@@ -57,17 +84,19 @@ void BatchStream::work() {
     at::set_num_threads(1);
     while (true) {
         std::int64_t unit = 0;
+        std::vector<std::int64_t> numbers;
         {
             std::unique_lock lock(mutex_);
             changed_.wait(lock, [&] { return stopping_ || started_ < consumed_ + ahead_; });
             if (stopping_) {
                 return;
             }
-            unit = started_++;
+            unit = started_;
+            numbers = next_numbers();
         }
         Slot slot;
         try {
-            slot.batch = make(unit);
+            slot.batch = make(numbers);
         } catch (...) {
             slot.error = std::current_exception();
         }

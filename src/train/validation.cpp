@@ -11,6 +11,8 @@
 
 #include "matrix/alignment/scores.h"
 #include "matrix/core/random.h"
+#include "matrix/distributed/collective.h"
+#include "train/clip_scores.h"
 #include "train/model_input.h"
 
 namespace matrix::train {
@@ -109,25 +111,68 @@ Batch validation_batch(const data_cache::SampleSource& samples, std::int64_t row
     return batch;
 }
 
-nlohmann::json validate(const models::Backbone& backbone, const diffusion::NoiseSchedule& schedule,
-                        const alignment::AlignmentConfig& config,
-                        const data_cache::SampleSource& samples, const BatchRules& rules) {
+namespace {
+
+ClipScores score_clip(const RunParts& parts, const alignment::AlignmentConfig& config,
+                      const std::set<std::int64_t>& blocks, const Batch& batch) {
+    const models::Backbone& backbone = parts.backbone;
+    const alignment::AttentionScorer scorer(config, batch.supervision, backbone.device());
+    models::ForwardOptions options;
+    options.sequence = parts.ranks.sequence;
+    for (const std::int64_t block : blocks) {
+        options.taps[block] = scorer.tap();
+    }
+    const NoisyBatch noisy = noisy_batch(batch, backbone, parts.schedule);
+    const models::BackboneOutput output = backbone.forward(noisy.input, options);
+    ClipScores scores;
+    scores.loss_denoise = diffusion::denoising_loss(output.sample, noisy.velocity).item<double>();
+    for (const auto& [block, maps] : output.tap_outputs) {
+        scores.blocks[block] = scorer.score(maps);
+    }
+    return scores;
+}
+
+/// This replica's share of the rows: every num_replicas()-th. All replicas run as many forwards,
+/// since ranks may need one another in them; what is over is not counted.
+RowScores score_share(const RunParts& parts, const alignment::AlignmentConfig& config,
+                      const std::set<std::int64_t>& blocks,
+                      const data_cache::SampleSource& samples) {
+    const std::vector<std::int64_t> rows = validation_rows(samples.size());
+    const auto count = static_cast<std::int64_t>(rows.size());
+    RowScores scores;
+    for (std::int64_t begin = 0; begin < count; begin += parts.ranks.num_replicas()) {
+        const std::int64_t own = begin + parts.ranks.replica();
+        const std::int64_t row = rows[static_cast<std::size_t>(std::min(own, count - 1))];
+        for (const std::int64_t timestep : validation_timesteps()) {
+            ClipScores clip = score_clip(parts, config, blocks,
+                                         validation_batch(samples, row, parts.rules, timestep));
+            if (own < count) {
+                scores[row].push_back(std::move(clip));
+            }
+        }
+    }
+    return scores;
+}
+
+}  // namespace
+
+nlohmann::json validate(const RunParts& parts, const alignment::AlignmentConfig& config,
+                        const data_cache::SampleSource& samples) {
     const at::NoGradGuard no_grad;
     Tally tally(config);
+    // By row, so that the sums have one order however the rows were shared out.
+    RowScores all;
+    for (const std::string& text : distributed::gather_text(
+             parts.ranks.all, encode_scores(score_share(parts, config, tally.blocks(), samples)),
+             "validation")) {
+        all.merge(decode_scores(text));
+    }
     alignment::MeanScore loss;
-    for (const std::int64_t row : validation_rows(samples.size())) {
-        for (const std::int64_t timestep : validation_timesteps()) {
-            const Batch batch = validation_batch(samples, row, rules, timestep);
-            const alignment::AttentionScorer scorer(config, batch.supervision, backbone.device());
-            models::ForwardOptions options;
-            for (const std::int64_t block : tally.blocks()) {
-                options.taps[block] = scorer.tap();
-            }
-            const NoisyBatch noisy = noisy_batch(batch, backbone, schedule);
-            const models::BackboneOutput output = backbone.forward(noisy.input, options);
-            loss.add(diffusion::denoising_loss(output.sample, noisy.velocity).item<double>());
-            for (const auto& [block, maps] : output.tap_outputs) {
-                tally.add(block, scorer.score(maps));
+    for (const auto& [row, clips] : all) {
+        for (const ClipScores& clip : clips) {
+            loss.add(clip.loss_denoise);
+            for (const auto& [block, scores] : clip.blocks) {
+                tally.add(block, scores);
             }
         }
     }
@@ -142,7 +187,7 @@ nlohmann::json validate_sets(const RunParts& parts, const alignment::AlignmentCo
     for (const auto& [name, samples] :
          {std::pair{"train", &parts.samples}, std::pair{"heldout", held_out}}) {
         if (samples != nullptr) {
-            sets[name] = validate(parts.backbone, parts.schedule, config, *samples, parts.rules);
+            sets[name] = validate(parts, config, *samples);
         }
     }
     return sets;

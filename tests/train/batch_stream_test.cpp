@@ -19,7 +19,8 @@ using train::BatchStream;
 std::vector<Batch> read(std::int64_t batch_size, std::int64_t first, int workers,
                         std::int64_t ahead, int count) {
     const test::Clips clips(5);
-    BatchStream stream(clips, test::id_map_rules(), batch_size, first, workers, ahead);
+    BatchStream stream(clips, test::id_map_rules(), {.batch_size = batch_size}, first, {}, workers,
+                       ahead);
     std::vector<Batch> batches;
     for (int i = 0; i < count; ++i) {
         batches.push_back(stream.next());
@@ -62,7 +63,7 @@ TEST(BatchStream, ThrowsAnErrorInItsPlace) {
     test::Clips clips(5);
     train::SampleOrder order(5, test::id_map_rules().seed);
     clips.broken_row = order.row(3);
-    BatchStream stream(clips, test::id_map_rules(), 1, 0, 3, 4);
+    BatchStream stream(clips, test::id_map_rules(), {}, 0, {}, 3, 4);
     for (std::int64_t i = 0; i < 3; ++i) {
         EXPECT_EQ(stream.next().names[0], "clip " + std::to_string(order.row(i)));
     }
@@ -74,7 +75,7 @@ TEST(BatchStream, ThrowsAnErrorInItsPlace) {
 TEST(BatchStream, ReadsNoFurtherAheadThanTold) {
     test::Clips clips(5);
     {
-        BatchStream stream(clips, test::id_map_rules(), 1, 0, 2, 3);
+        BatchStream stream(clips, test::id_map_rules(), {}, 0, {}, 2, 3);
         (void)stream.next();
     }
     EXPECT_LE(clips.reads, 4);  // one taken, at most three waiting
@@ -87,7 +88,7 @@ TEST(BatchStream, LeavesTheThreadsOfTheStepAlone) {
     // A thread that has not computed yet, as the main one before its first step.
     std::thread([&] {
         const test::Clips clips(5);
-        BatchStream stream(clips, test::id_map_rules(), 1, 0);
+        BatchStream stream(clips, test::id_map_rules(), {}, 0);
         (void)stream.next();
         threads = at::get_num_threads();
     }).join();

@@ -73,12 +73,12 @@ TEST(TrainingStep, TrainsTheHeadsAloneOverAFrozenModel) {
 TEST(RunBatch, WithoutGradientsLeavesNone) {
     Trajectory t;
     const train::BatchResult dry =
-        train::run_batch(t.batch(0), *t.model, t.schedule, *t.objective, true, 1.0, false);
+        train::run_batch(t.batch(0), *t.model, t.schedule, *t.objective, {.with_gradients = false});
     for (const auto& [name, tensor] : t.trained) {
         EXPECT_FALSE(tensor.grad().defined()) << name;
     }
     const train::BatchResult wet =
-        train::run_batch(t.batch(0), *t.model, t.schedule, *t.objective, true, 1.0, true);
+        train::run_batch(t.batch(0), *t.model, t.schedule, *t.objective, {});
     test::expect_equal(dry.denoise, wet.denoise, "denoise");
     test::expect_equal(term_of(dry.alignment.terms, "sga").loss,
                        term_of(wet.alignment.terms, "sga").loss, "sga");

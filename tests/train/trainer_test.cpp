@@ -26,7 +26,7 @@ struct Watcher : train::StepObserver {
     std::function<void(std::int64_t)> after;
     std::vector<std::int64_t> started, ended;
     void at_start(std::int64_t step) override { started.push_back(step); }
-    void after_step(std::int64_t step, nlohmann::json& record) override {
+    void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override {
         record["seen"] = step;
         if (after) {
             after(step);
@@ -110,8 +110,8 @@ TEST(Trainer, WritesMetricsCheckpointsAndTheAdapter) {
     const test::TempDirectory run;
     Process process;
     process.run(run.path());
-    EXPECT_EQ(run.names(),
-              (std::vector<std::string>{"adapter", "checkpoints", "config.json", "metrics.jsonl"}));
+    EXPECT_EQ(run.names(), (std::vector<std::string>{"adapter", "checkpoints", "config.json",
+                                                     "metrics.jsonl", "performance.jsonl"}));
     const auto records = metrics(run.path());
     ASSERT_EQ(records.size(), 6u);
     for (std::size_t i = 0; i < records.size(); ++i) {
@@ -193,10 +193,12 @@ TEST(Trainer, StopsAtALossThatIsNotFinite) {
     Process process;
     train::SampleOrder order(5, test::id_map_rules().seed);
     process.clips.row_with_nan = order.row(3);  // the second of step 2
-    const std::string message = test::expect_error(
-        [&] { process.run(run.path()); },
-        {"step 2: loss_denoise is not finite; clips: clip ", " (sample 2, timestep ",
-         "clip " + std::to_string(order.row(3)) + " (sample 3, timestep ", "train.non_finite"});
+    const std::string message =
+        test::expect_error([&] { process.run(run.path()); },
+                           {"step 2: loss_denoise is not finite; clips: clip " +
+                                std::to_string(order.row(3)) + " (sample 3, timestep ",
+                            "train.non_finite"});
+    EXPECT_EQ(message.find("(sample 2"), std::string::npos) << "the other clip of the step";
     EXPECT_EQ(message.find('\n'), std::string::npos);
     EXPECT_EQ(metrics(run.path()).size(), 1u);
     EXPECT_FALSE(fs::exists(run / "checkpoints")) << "nothing of a bad step is saved";

@@ -91,9 +91,11 @@ public:
     train::StepResult train_on(const std::vector<train::Batch>& batches, train::AdamW& with,
                                double factor, bool checkpointing) {
         auto next = batches.begin();
-        return train::training_step([&] { return *next++; },
-                                    static_cast<std::int64_t>(batches.size()), *model, schedule,
-                                    *objective, with, factor, checkpointing);
+        const train::Ranks ranks = train::Ranks::single();
+        train::GradientExchange gradients(with.parameters(), ranks.all);
+        return train::training_step(
+            [&] { return *next++; }, {*model, schedule, *objective, with, gradients, ranks},
+            {static_cast<std::int64_t>(batches.size()), factor, checkpointing});
     }
 
     nlohmann::json run;

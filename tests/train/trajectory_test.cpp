@@ -72,7 +72,7 @@ TEST(Trajectory, CountsAbsentEntities) {
         const train::Batch batch = trajectory.batch(step);
         const train::BatchResult terms =
             train::run_batch(batch, *trajectory.model, trajectory.schedule, *trajectory.objective,
-                             false, 1.0, false);
+                             {.checkpointing = false, .with_gradients = false});
         std::int64_t expected_sga = 0, expected_spa = 0, interactions = 0;
         for (const auto* row = trajectory.reference.at("rows")[step].const_data_ptr<std::int64_t>();
              interactions < 2; ++row, ++interactions) {

@@ -14,7 +14,9 @@ public:
     /// Before the first step of this process; `step` steps are done.
     virtual void at_start(std::int64_t step) = 0;
     /// After `step` steps are done; may add to the step's record before it is written.
-    virtual void after_step(std::int64_t step, nlohmann::json& record) = 0;
+    /// `performance` is what the step cost (train/performance.h).
+    virtual void after_step(std::int64_t step, nlohmann::json& record,
+                            const nlohmann::json& performance) = 0;
     /// After the last step and its checkpoint.
     virtual void at_end(std::int64_t step) = 0;
 };

@@ -28,12 +28,11 @@ namespace matrix::train {
 /// Denoising loss and the head-free attention scores (alignment/scores.h) at the validation
 /// timesteps: `loss_denoise`, and for each term that is on `auc_`, `bind_`, `enrich_` and `aas_`
 /// with `v2t` or `v2v` (means over the term's blocks), each block's under `blocks`; a score that no
-/// clip defines is null.
-[[nodiscard]] nlohmann::json validate(const models::Backbone& backbone,
-                                      const diffusion::NoiseSchedule& schedule,
+/// clip defines is null. All ranks call it, each scores its share of the clips, and all get the
+/// same result, in the bits that one rank would get with these weights.
+[[nodiscard]] nlohmann::json validate(const RunParts& parts,
                                       const alignment::AlignmentConfig& config,
-                                      const data_cache::SampleSource& samples,
-                                      const BatchRules& rules);
+                                      const data_cache::SampleSource& samples);
 
 /// The same of a run's training clips and, where there are any, of its held-out ones: `train`,
 /// `heldout`.

@@ -20,8 +20,9 @@ void check_blocks(const RunConfig& config, const models::CogVideoXConfig& transf
             return fault.starts_with(section) || fault.starts_with("data.id_map");
         });
     };
-    for (const std::string& fault : check_against_model(config, transformer.num_layers,
-                                                        transformer.patch_size_t.has_value())) {
+    for (const std::string& fault :
+         check_against_model(config, transformer.num_layers, transformer.num_attention_heads,
+                             transformer.patch_size_t.has_value())) {
         if (!at_fault(fault.substr(0, fault.find_first_of(".:")))) {
             report.faults.push_back(fault);
         }

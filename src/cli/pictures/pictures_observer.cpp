@@ -45,8 +45,13 @@ fs::path PicturesObserver::directory() const {
     return fs::path(config_.output) / "pictures";
 }
 
+fs::path PicturesObserver::scores_before() const {
+    return directory() / "before.json";
+}
+
 std::int64_t PicturesObserver::samples_per_step() const {
-    return config_.train.batch_size * config_.train.gradient_accumulation;
+    return config_.train.batch_size * config_.train.gradient_accumulation *
+           parts_.ranks.num_replicas();
 }
 
 /// What every picture says of its run, so that none is taken for more than it shows.
@@ -76,13 +81,14 @@ MapsByClip PicturesObserver::maps_of_clips() const {
 
 /// The scores before training belong into the curves, and no step's record has them.
 void PicturesObserver::score_start(std::int64_t step) {
-    const fs::path file = directory() / "before.json";
-    if (step == 0 && config_.validation.every_steps > 0) {
-        const nlohmann::json scores = train::validate_sets(parts_, config_.alignment, held_out_);
-        write_file_atomically(file,
+    if (step != 0 || config_.validation.every_steps == 0) {
+        return;
+    }
+    const nlohmann::json scores = train::validate_sets(parts_, config_.alignment, held_out_);
+    if (parts_.ranks.is_main()) {
+        write_file_atomically(scores_before(),
                               nlohmann::json{{"step", 0}, {"validation", scores}}.dump() + "\n");
     }
-    history_.read({file, fs::path(config_.output) / "metrics.jsonl"});
 }
 
 /// A run that trains from a copied cache is none the worse for videos that are not here, or not
@@ -98,10 +104,20 @@ void PicturesObserver::add_clips(const data_cache::SampleSource& samples,
 }
 
 void PicturesObserver::at_start(std::int64_t step) {
+    score_start(step);
+    if (!parts_.ranks.is_main()) {
+        return;
+    }
     fs::create_directories(directory());
     floors_ = measure_floors(parts_, config_.alignment);
-    score_start(step);
+    history_ = {};
+    history_.read({scores_before(), fs::path(config_.output) / "metrics.jsonl"});
+    clips_.clear();
     if (!config_.alignment.sga && !config_.alignment.spa) {
+        return;
+    }
+    if (parts_.ranks.forward_together()) {
+        log::info("pictures: no attention overlays where ranks share the base or a clip's rows");
         return;
     }
     add_clips(parts_.samples, config_.data, "train");
@@ -113,7 +129,11 @@ void PicturesObserver::at_start(std::int64_t step) {
     }
 }
 
-void PicturesObserver::after_step(std::int64_t step, nlohmann::json& record) {
+void PicturesObserver::after_step(std::int64_t step, nlohmann::json& record,
+                                  const nlohmann::json&) {
+    if (!parts_.ranks.is_main()) {
+        return;
+    }
     history_.add(record);
     const std::int64_t every = config_.checkpoint.every_steps;
     if (record.contains("validation") || (every > 0 && step % every == 0)) {
@@ -122,6 +142,9 @@ void PicturesObserver::after_step(std::int64_t step, nlohmann::json& record) {
 }
 
 void PicturesObserver::at_end(std::int64_t) {
+    if (!parts_.ranks.is_main()) {
+        return;
+    }
     write_curves();
     const fs::path before_file = directory() / "before.safetensors";
     if (clips_.empty() || !fs::exists(before_file)) {

@@ -18,7 +18,7 @@ namespace matrix::cli::pictures {
 /// Fills <run>/pictures: curves.png at every checkpoint and validation and at the end; the
 /// attention of a few clips before the first step (before.safetensors and, with validation,
 /// before.json, which a resumed run finds there) and after the last, as overlay sheets; the check
-/// that words matter; summary.png.
+/// that words matter; summary.png. Rank 0 alone draws; the others take part in its validation.
 class PicturesObserver final : public train::StepObserver {
 public:
     /// Everything given must outlive the observer; `held_out` may be null.
@@ -27,11 +27,12 @@ public:
         : config_(config), parts_(parts), held_out_(held_out) {}
 
     void at_start(std::int64_t step) override;
-    void after_step(std::int64_t step, nlohmann::json& record) override;
+    void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override;
     void at_end(std::int64_t step) override;
 
 private:
     [[nodiscard]] std::filesystem::path directory() const;
+    [[nodiscard]] std::filesystem::path scores_before() const;
     void score_start(std::int64_t step);
     void add_clips(const data_cache::SampleSource& samples, const data_cache::DataConfig& data,
                    const std::string& set);

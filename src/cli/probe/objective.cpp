@@ -176,8 +176,8 @@ Result run_objective(const Request& request) {
         config, request.seed, request.device(),
         request.heads == "nearest" ? alignment::HeadMode::kNearest : alignment::HeadMode::kDecoder);
 
-    const train::BatchResult terms = train::run_batch(
-        batch, *model, schedule, *objective, /*checkpointing=*/true, /*scale=*/1.0, request.grad);
+    const train::BatchResult terms =
+        train::run_batch(batch, *model, schedule, *objective, {.with_gradients = request.grad});
 
     Result result;
     const auto scalar = [](const at::Tensor& value) { return value.cpu().to(at::kDouble); };
