@@ -38,7 +38,9 @@ target_include_directories(matrix_torch SYSTEM INTERFACE
     "${MATRIX_TORCH_DIR}/include" "${MATRIX_TORCH_DIR}/include/torch/csrc/api/include")
 target_link_libraries(matrix_torch INTERFACE wheel_torch_cpu wheel_c10)
 # The wheel's own libgomp must be the one that is loaded, before the system's.
-target_link_options(matrix_torch INTERFACE "LINKER:-rpath,${MATRIX_TORCH_DIR}/lib")
+set(CMAKE_BUILD_RPATH "${MATRIX_TORCH_DIR}/lib")
+# The older kind of RPATH, since it also serves the libraries that our libraries need.
+add_link_options("LINKER:--disable-new-dtags")
 
 if(MATRIX_WITH_CUDA)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
