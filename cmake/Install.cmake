@@ -5,6 +5,7 @@ set_target_properties(matrix PROPERTIES INSTALL_RPATH
     "$ORIGIN/../lib/torch/lib;$ORIGIN/../lib/nvidia/cu13/lib;$ORIGIN/../lib")
 install(TARGETS matrix RUNTIME_DEPENDENCY_SET matrix_needs RUNTIME DESTINATION bin COMPONENT program)
 install(DIRECTORY configs DESTINATION share/matrix COMPONENT program)
+install(DIRECTORY scripts/slurm DESTINATION share/matrix COMPONENT program USE_SOURCE_PERMISSIONS)
 install(FILES docs/config.schema.json DESTINATION share/matrix/docs COMPONENT program) # where configs/ look for it
 
 # The system's libraries stay the system's; those of a prefix that scripts/setup.sh filled without root go along.
