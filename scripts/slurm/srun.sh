@@ -29,9 +29,9 @@ matrix=$(command -v "${MATRIX:-matrix}") || {
 trap : USR1 TERM
 
 # A rank that is done waits for none: the others may still be writing the checkpoint. One that died leaves the others
-# to their own timeouts, and 600 seconds at most.
+# to their own timeouts, and 900 seconds at most.
 status=0
-srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=600 \
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=900 \
     "$matrix" train --resume auto "$@" || status=$?
 
 # 138: SIGUSR1, 143: SIGTERM. A job that was cancelled by hand is no longer RUNNING and stays cancelled.

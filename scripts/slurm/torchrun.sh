@@ -36,7 +36,7 @@ run_torchrun=(bash -c 'trap "" USR1 TERM; exec torchrun --node-rank="$SLURM_NODE
     --master-addr="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
     --master-port=$((10000 + SLURM_JOB_ID % 20000)))
 
-srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=600 \
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --kill-on-bad-exit=0 --wait=900 \
     "${run_torchrun[@]}" "$matrix" train --resume auto "$@" &
 while $interrupted; do # `wait` returns at a signal, too
     interrupted=false status=0
