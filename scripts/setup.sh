@@ -3,10 +3,9 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/matrix.cpp
-libtorch_dir=$cache/libtorch-2.11.0 # these three are where cmake/ looks
-python_env=$cache/python
-deps_dir=$cache/deps
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/matrix.cpp # where cmake/ looks
+# shellcheck source=scripts/setup_without_root.sh
+. "$repo/scripts/setup_without_root.sh"
 
 usage() {
     cat <<'TEXT'
@@ -18,10 +17,14 @@ $LIBTORCH_ROOT (the `torch` folder of a wheel), or a python3 that has torch 2.11
 
   --cuda        the CUDA libraries too (2.2 GB download, 3.5 GB on disk); the CUDA toolkit with nvcc is yours to install
   --python      the Python environment of the interoperability tests and of scripts/fixtures (it brings its own LibTorch)
-  --bundle DIR  collect in DIR what a machine without network needs to build without media and text: LibTorch
-                (with --cuda, all of it) and the header-only libraries
+  --no-root     install nothing into the system: the Debian packages of the libraries are fetched and unpacked, CMake
+                and Ninja come as wheels where they are missing, all as an ordinary user. g++ 12 with its binutils and
+                Python 3.9 must be there. The last line says which file to source before building
+  --bundle DIR  collect in DIR what --from needs: those packages, LibTorch (with --cuda, all of it), CMake and Ninja.
+                For a Debian 12 machine with network; needs no root
   --no-libtorch with --bundle: leave LibTorch out (for machines that have torch 2.11)
-  --from PATH   install from a bundle, a directory or a tar file of one: no network, no root, no Debian packages
+  --from PATH   --no-root from a bundle, a directory or a tar file of one, without network
+  --prefix DIR  with --no-root or --from: put everything there instead
   --dry-run     say what would be done and do nothing
   --help        this text
 
@@ -30,7 +33,7 @@ Exit status: 0 all there, 1 something is still missing (without root, the comman
 TEXT
 }
 
-cuda=false python=false libtorch=true dry_run=false bundle="" from=""
+cuda=false python=false libtorch=true dry_run=false no_root=false bundle="" from="" prefix=""
 
 parse_arguments() {
     while [ $# -gt 0 ]; do
@@ -38,10 +41,11 @@ parse_arguments() {
             --cuda) cuda=true ;;
             --python) python=true ;;
             --no-libtorch) libtorch=false ;;
+            --no-root) no_root=true ;;
             --dry-run) dry_run=true ;;
-            --bundle | --from)
-                [ $# -ge 2 ] || fail_usage "$1 needs a path"
-                if [ "$1" = --bundle ]; then bundle=$2; else from=$2; fi
+            --bundle | --from | --prefix)
+                [ -n "${2:-}" ] || fail_usage "$1 needs a path"
+                printf -v "${1#--}" %s "$2"
                 shift
                 ;;
             -h | --help)
@@ -52,8 +56,10 @@ parse_arguments() {
         esac
         shift
     done
-    if [ -n "$bundle" ] && [ -n "$from" ]; then fail_usage "--bundle and --from exclude each other"; fi
-    if [ -n "$from" ] && $python; then fail_usage "--python needs a network: a bundle has no Python environment"; fi
+    if [ -n "$from" ]; then no_root=true; fi
+    if [ -n "$bundle" ] && $no_root; then fail_usage "--bundle excludes --from and --no-root"; fi
+    if $no_root && $python; then fail_usage "--python excludes --from and --no-root"; fi
+    if [ -n "$prefix" ] && ! $no_root; then fail_usage "--prefix belongs to --no-root and --from"; fi
     if ! $libtorch && [ -z "$bundle" ]; then fail_usage "--no-libtorch belongs to --bundle"; fi
 }
 
@@ -69,7 +75,11 @@ fail() {
 
 say() { echo "setup: $*"; }
 
-packages() { grep -v '^[#[]' "$repo/third_party/debian-packages.txt" | xargs; }
+# Names in the groups $*, or in all groups.
+packages() {
+    awk -v groups=" $* " '/^\[/ { wanted = groups == "  " || index(groups, " " substr($0, 2, length($0) - 2) " ") }
+        wanted && !/^[#[]/ && NF' "$repo/third_party/debian-packages.txt" | xargs
+}
 
 # 0: all there, or installed; 1: root must run something first.
 install_packages() {
@@ -98,15 +108,6 @@ install_packages() {
     say "Debian packages: installing ${#missing[@]}"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null
-}
-
-# A bundle brings the libraries; compilers and CMake must be on the machine.
-check_tools() {
-    local tool missing=()
-    for tool in g++ cmake ninja python3; do
-        command -v "$tool" >/dev/null || missing+=("$tool")
-    done
-    [ ${#missing[@]} -eq 0 ] || fail "missing on this machine: ${missing[*]} (g++ 12, CMake 3.25 or newer)"
 }
 
 # 0 when the environment has every pinned version.
@@ -153,11 +154,13 @@ torch_of_python() {
         2>/dev/null || true
 }
 
+# Leaves its folder in torch_found.
 install_libtorch() {
     local candidate
     for candidate in "${LIBTORCH_ROOT:-}" "$libtorch_dir/torch" "$python_env"/lib/python3*/site-packages/torch; do
         if [ -n "$candidate" ] && is_libtorch "$candidate"; then
             say "LibTorch: $candidate"
+            torch_found=$candidate
             return
         fi
     done
@@ -173,6 +176,7 @@ install_libtorch() {
         rm -rf "$libtorch_dir"
         mkdir -p "$libtorch_dir"
         ln -s "$candidate" "$libtorch_dir/torch"
+        torch_found=$libtorch_dir/torch
         return
     fi
     if $dry_run; then
@@ -182,94 +186,54 @@ install_libtorch() {
     local wheels=$from/wheels
     if [ -z "$from" ]; then
         wheels=$scratch/wheels
-        download_wheels "$wheels"
+        say "LibTorch: downloading $(if $cuda; then echo 2.2 GB; else echo 544 MB; fi)"
+        download_wheels "$(libtorch_pins)" "$wheels"
     fi
-    mkdir -p "$cache"
-    python3 "$repo/scripts/unpack_libtorch.py" --wheels "$wheels" --pins "$repo/third_party/$(libtorch_pins)" \
-        --to "$libtorch_dir"
+    unpack_wheels "$wheels" "$(libtorch_pins)" "$libtorch_dir"
     is_libtorch "$libtorch_dir/torch" || fail "$libtorch_dir does not load: see ldd $libtorch_dir/torch/lib/*.so"
-    say "LibTorch: $libtorch_dir/torch"
+    torch_found=$libtorch_dir/torch
+    say "LibTorch: $torch_found"
 }
 
 libtorch_pins() { if $cuda; then echo libtorch-cuda.txt; else echo libtorch-cpu.txt; fi; }
 
+# download_wheels PINS DIR
 download_wheels() {
-    [ "$(uname -m)" = x86_64 ] || fail "the pinned LibTorch is for x86-64; set LIBTORCH_ROOT to a LibTorch 2.11"
-    say "LibTorch: downloading $(if $cuda; then echo 2.2 GB; else echo 544 MB; fi)"
-    # Debian's own pip refuses to work outside an environment. Any Python's wheel serves: one is pinned.
+    [ "$(uname -m)" = x86_64 ] || fail "the pinned wheels are for x86-64; set LIBTORCH_ROOT to a LibTorch 2.11"
+    # Any Python's wheel serves: one is pinned.
     local tag tags=()
     for tag in 28 27 25 18 17 12; do tags+=(--platform "manylinux_2_${tag}_x86_64"); done
     tags+=(--platform manylinux2014_x86_64 --platform manylinux2010_x86_64)
-    python3 -m venv "$scratch/pip"
-    "$scratch/pip/bin/pip" download -q --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
+    find_pip
+    "${pip[@]}" download -q --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
         --require-hashes --implementation cp --python-version 3.11 --abi cp311 --abi none "${tags[@]}" \
-        -r "$repo/third_party/$(libtorch_pins)" -d "$1"
+        -r "$repo/third_party/$1" -d "$2"
 }
 
-# The header-only libraries as a prefix (include/, share/cmake/), and GoogleTest as sources.
-collect_headers() {
-    local package file
-    for package in nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev; do
-        dpkg -L "$package" | grep -E '^/usr/(include/.|share/cmake/.|share/doc/.*/copyright)' | while read -r file; do
-            if [ -f "$file" ]; then install -Dm644 "$file" "$1/deps/${file#/usr/}"; fi
-        done
-    done
-    mkdir -p "$1/googletest"
-    cp -r /usr/src/googletest/. "$1/googletest"
-}
-
-make_bundle() {
-    if $dry_run; then
-        say "would collect in $bundle: header-only libraries, GoogleTest$($libtorch && echo ", LibTorch wheels")"
-        return
-    fi
-    mkdir -p "$bundle"
-    collect_headers "$bundle"
-    if $libtorch; then
-        rm -rf "$bundle/wheels"
-        download_wheels "$bundle/wheels"
-    fi
-    say "bundle: $bundle ($(du -sh "$bundle" | cut -f1)); on the other machine: scripts/setup.sh --from $bundle"
-}
-
-install_from_bundle() {
-    if [ -f "$from" ]; then
-        mkdir "$scratch/bundle"
-        tar -xf "$from" -C "$scratch/bundle"
-        from=$(dirname "$(find "$scratch/bundle" -maxdepth 2 -type d -name deps -print -quit)")
-    fi
-    [ -d "$from/deps/include" ] || fail "$from is not a bundle made by scripts/setup.sh --bundle"
-    check_tools
-    if $dry_run; then
-        say "would install headers and GoogleTest of $from into $deps_dir"
-        return
-    fi
-    rm -rf "$deps_dir"
-    mkdir -p "$deps_dir"
-    cp -r "$from/deps/." "$deps_dir"
-    # Built here, with the compiler that will build the tests.
-    cmake -S "$from/googletest" -B "$scratch/googletest" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-        -DCMAKE_INSTALL_PREFIX="$deps_dir" -DCMAKE_INSTALL_LIBDIR=lib >/dev/null
-    cmake --build "$scratch/googletest" --target install >/dev/null
-    say "header-only libraries and GoogleTest: $deps_dir"
+# unpack_wheels WHEELS PINS TO
+unpack_wheels() {
+    mkdir -p "$cache"
+    python3 "$repo/scripts/unpack_wheels.py" --wheels "$1" --pins "$repo/third_party/$2" --to "$3"
 }
 
 parse_arguments "$@"
+if [ -n "$prefix" ]; then cache=$(realpath -m "$prefix"); fi
+libtorch_dir=$cache/libtorch-2.11.0 # cmake/ looks for these three
+python_env=$cache/python
+deps_dir=$cache/deps
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/matrix-setup.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
-status=0
-if [ -n "$from" ]; then
-    install_from_bundle
-    install_libtorch
-    exit 0
-fi
-install_packages || status=1
 if [ -n "$bundle" ]; then
-    [ $status -eq 0 ] || exit 1
     make_bundle
     exit 0
 fi
+if $no_root; then
+    install_without_root
+    exit 0
+fi
+status=0
+install_packages || status=1
 # What follows needs no root, but a Python that can make environments.
 $dry_run || python3 -c 'import ensurepip' 2>/dev/null || fail "python3 with venv first; then run this again"
 if $python; then install_python; fi

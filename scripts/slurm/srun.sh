@@ -25,7 +25,7 @@ matrix=$(command -v "${MATRIX:-matrix}") || {
     exit 1
 }
 
-# A signal for the whole job comes here too: stay until srun has ended. (`trap ''` would deafen the program as well.)
+# A signal for the whole job comes here too: stay until srun has ended. (With `trap ''` srun would not hear it either.)
 trap : USR1 TERM
 
 # A rank that is done waits for none: the others may still be writing the checkpoint. One that died leaves the others
