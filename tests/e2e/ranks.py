@@ -20,7 +20,8 @@ class Ranks:
     """The processes of one run; used as a context, none outlives it."""
 
     def __init__(self, directory, arguments, world, environment=None, before_start=None):
-        """`before_start(rank)` runs in the new process, ahead of the program."""
+        """`arguments` of all ranks, or a list of them by rank; `before_start(rank)` runs in the new process, ahead of
+        the program."""
         port = free_port()
         self.processes = []
         for rank in range(world):
@@ -32,7 +33,7 @@ class Ranks:
             }  # fmt: skip
             self.processes.append(
                 subprocess.Popen(
-                    [MATRIX, *map(str, arguments)],
+                    [MATRIX, *map(str, arguments[rank] if isinstance(arguments[0], list) else arguments)],
                     cwd=directory,
                     env=ENVIRONMENT | {name: str(value) for name, value in variables.items()} | (environment or {}),
                     stdin=subprocess.DEVNULL,

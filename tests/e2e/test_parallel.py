@@ -2,11 +2,14 @@
 share a clip's sequence, or a base of which every process keeps a share."""
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
-from ranks import run_ranks
-from training import Program, metrics
+from ranks import Ranks, run_ranks
+from training import ENVIRONMENT, MATRIX, Program, contents, metrics
 
 STEPS = 20
 GLOBAL_BATCH = 4
@@ -90,3 +93,72 @@ def name_of(split):
 )
 def test_a_split_run_is_the_plain_run(uneven, plain, split):
     assert_same_course(train(uneven, name_of(split), **split), plain)
+
+
+def test_torchrun_and_its_agent_store(uneven, plain):
+    torchrun = pathlib.Path(sys.executable).with_name("torchrun")
+    command = [torchrun, "--no-python", "--standalone", "--nproc_per_node=2", MATRIX]
+    assignments = [*CONFIG, f"train.batch_size={GLOBAL_BATCH // 2}"]
+    result = subprocess.run(
+        [*command, *uneven.train_arguments(*assignments, output="torchrun")],
+        cwd=uneven.directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_same_course(uneven.directory / "torchrun", plain)
+
+
+def test_only_rank_0_writes_to_the_terminal(uneven):
+    arguments = uneven.train_arguments(*CONFIG, "train.steps=2", "schedule.warmup_steps=1", output="terminal")
+    results = run_ranks(uneven, 2, arguments)
+    assert "adapter written" in results[0].stdout
+    # c10d's own words about its sockets aside.
+    assert [results[1].stdout, *filter(lambda line: "[c10d]" not in line, results[1].stderr.splitlines())] == [""]
+    run = uneven.directory / "terminal"
+    assert " rank 0 info " in (run / "log.txt").read_text()
+    assert " rank 1 info " in (run / "log-rank-1.txt").read_text()
+
+
+def test_prepare_shares_the_clips(uneven, tmp_path):
+    arguments = ["prepare", "--config", "run.json", "-q", "--set"]
+    uneven.run(*arguments, f"data.cache={tmp_path}/one")
+    run_ranks(uneven, 3, [*arguments, f"data.cache={tmp_path}/three"])
+    alone, together = contents(tmp_path / "one"), contents(tmp_path / "three")
+    assert sorted(alone) == sorted(together)
+    hashes = {name for name in alone if alone[name] != together[name]}
+    assert all("hash" in name for name in hashes), hashes  # which hold times
+    uneven.run("prepare", "--verify", "--config", "run.json", "--set", f"data.cache={tmp_path}/three")
+
+
+@pytest.mark.parametrize(
+    ("world", "assignment", "message"),
+    [
+        (1, "parallel.context=3", "parallel.context: the model's 4 attention heads do not divide among 3 ranks"),
+        (3, "parallel.context=2", "parallel.context: 3 processes do not divide into replicas of 2"),
+        (1, "parallel.backend=nccl", "parallel.backend"),
+        (1, "parallel.backend=mpi", "parallel.backend"),
+        (2, "output=whole", "output: whole already holds a run"),
+    ],
+)
+def test_refuses_on_every_rank(program, whole_run, world, assignment, message):
+    before = contents(whole_run)
+    arguments = [*program.train_arguments(output="refused"), "--set", assignment]
+    for rank, result in enumerate(run_ranks(program, world, arguments, code=2)):
+        [line] = [line for line in result.stderr.splitlines() if line.startswith("matrix: ")]
+        assert message in line and (rank == 0 or line.startswith(f"matrix: rank {rank}: "))
+    assert not (program.directory / "refused").exists() and contents(whole_run) == before
+
+
+def test_a_sharded_base_wants_recomputation(program):
+    faults = program.train_faults("parallel.shard_base=true", "memory.checkpointing=false", output="refused", code=2)
+    assert len(faults) == 1 and "parallel.shard_base" in faults[0] and "memory.checkpointing" in faults[0]
+
+
+def test_a_rank_with_another_configuration_is_named(program, tmp_path):
+    """As where one node has an older copy of the run file."""
+    of_rank = [
+        program.train_arguments(*assignments, output=tmp_path / "run") for assignments in [(), ("optimizer.eps=1e-7",)]
+    ]
+    with Ranks(program.directory, of_rank, 2) as ranks:
+        results = ranks.wait(60)
+    assert [result.returncode for result in results] == [1, 1]
+    assert "rank 1" in results[0].stderr and "configuration" in results[0].stderr
