@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from ranks import Ranks, run_ranks
@@ -162,3 +163,40 @@ def test_a_rank_with_another_configuration_is_named(program, tmp_path):
         results = ranks.wait(60)
     assert [result.returncode for result in results] == [1, 1]
     assert "rank 1" in results[0].stderr and "configuration" in results[0].stderr
+
+
+@pytest.fixture(scope="session")
+def half(uneven):
+    """Two processes, ended after half of the steps; the curve of the learning rate is that of the whole run."""
+    run = uneven.directory / "half"
+    arguments = uneven.train_arguments(*CONFIG, "train.batch_size=2", "checkpoint.every_steps=10", output=run)
+    with Ranks(uneven.directory, arguments, 2) as ranks:
+        while not (run / "checkpoints/step-00000010").exists():
+            assert all(process.poll() is None for process in ranks.processes)
+            time.sleep(0.01)
+        ranks.kill(1)
+        ranks.wait(60)
+    return run
+
+
+@pytest.mark.parametrize(("world", "batch"), [(1, 4), (4, 1)])
+def test_another_number_of_processes_goes_on(uneven, plain, half, tmp_path, world, batch):
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    resume = ("--resume", run / "checkpoints/step-00000010")
+    arguments = [*uneven.train_arguments(*CONFIG, f"train.batch_size={batch}", output=run), *resume]
+    results = run_ranks(uneven, world, arguments)
+    assert "at step 10" in results[0].stdout
+    assert_same_course(run, plain)
+
+
+def test_another_global_batch_is_said(uneven, half, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    resume = ("--resume", run / "checkpoints/step-00000010")
+    arguments = [*uneven.train_arguments(*CONFIG, "train.batch_size=1", "train.steps=12", output=run), *resume]
+    results = run_ranks(uneven, 2, arguments)
+    assert "the global batch was 4 clips at the checkpoint and is 2" in results[0].stderr
+    assert "train.batch_size: 2 before, 1 now" in results[0].stdout
+    state = json.loads((run / "checkpoints/step-00000012/state.json").read_text())
+    assert state["next_sample"] == 10 * 4 + 2 * 2
