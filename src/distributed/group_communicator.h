@@ -28,6 +28,7 @@ public:
     [[nodiscard]] int local_rank() const override { return environment_.local_rank; }
     [[nodiscard]] at::Device device() const override { return device_; }
     void set_phase(std::string_view what) override { rendezvous_->board().set_phase(what); }
+    [[nodiscard]] std::string phases() override { return rendezvous_->phases(); }
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp op,
                                      std::string_view what) override;

@@ -9,7 +9,7 @@ namespace matrix::distributed {
 
 PhaseBoard::PhaseBoard(std::function<void(const std::string&)> write) : write_(std::move(write)) {
     state_.phase = "joining the group";
-    write_(state_.encoded());
+    write_(next());
     thread_ = std::thread([this] { run(); });
 }
 
@@ -20,6 +20,11 @@ PhaseBoard::~PhaseBoard() {
 void PhaseBoard::set_phase(std::string_view what) {
     const std::lock_guard lock(mutex_);
     state_.phase = first_line(what);
+}
+
+std::string PhaseBoard::phase() const {
+    const std::lock_guard lock(mutex_);
+    return state_.phase;
 }
 
 std::int64_t PhaseBoard::join(const std::string& group, std::string_view what) {
@@ -36,9 +41,8 @@ void PhaseBoard::leave_group(const std::string& group) {
 void PhaseBoard::leave() {
     stop();
     state_.left = true;
-    ++state_.beat;
     try {
-        write_(state_.encoded());
+        write_(next());
     } catch (const std::exception&) {
         // Rank 0 took the store with it: nobody is left to read this.
     }
@@ -47,8 +51,7 @@ void PhaseBoard::leave() {
 void PhaseBoard::run() {
     std::unique_lock lock(mutex_);
     while (!wake_.wait_for(lock, kBeat, [this] { return stopping_; })) {
-        ++state_.beat;
-        const std::string text = state_.encoded();
+        const std::string text = next();
         lock.unlock();
         try {
             write_(text);
@@ -57,6 +60,12 @@ void PhaseBoard::run() {
         }
         lock.lock();
     }
+}
+
+std::string PhaseBoard::next() {
+    ++state_.beat;
+    state_.written = std::chrono::system_clock::now();
+    return state_.encoded();
 }
 
 void PhaseBoard::stop() {

@@ -27,6 +27,7 @@ public:
     PhaseBoard& operator=(const PhaseBoard&) = delete;
 
     void set_phase(std::string_view what);
+    [[nodiscard]] std::string phase() const;
     /// Counts one more exchange of the group and returns the count.
     std::int64_t join(const std::string& group, std::string_view what);
     void leave_group(const std::string& group);
@@ -36,9 +37,11 @@ public:
 private:
     void run();
     void stop();
+    /// For the next writing; under the lock.
+    std::string next();
 
     std::function<void(const std::string&)> write_;
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::condition_variable wake_;
     RankState state_;
     bool stopping_ = false;

@@ -57,7 +57,10 @@ Verdicts judge(const FailedExchange& failed, const RankStates& before, const Ran
 }  // namespace
 
 std::string RankState::encoded() const {
-    std::vector<std::string> texts{std::to_string(beat), left ? "1" : "0", phase};
+    const auto time =
+        std::chrono::duration_cast<std::chrono::milliseconds>(written.time_since_epoch());
+    std::vector<std::string> texts{std::to_string(beat), left ? "1" : "0",
+                                   std::to_string(time.count()), phase};
     for (const auto& [name, group] : groups) {
         texts.insert(texts.end(), {name, std::to_string(group.joined), group.left ? "1" : "0"});
     }
@@ -66,8 +69,13 @@ std::string RankState::encoded() const {
 
 RankState RankState::decoded(const std::string& text) {
     const std::vector<std::string> texts = unpack_texts(text);
-    RankState state{std::stoll(texts.at(0)), texts.at(1) == "1", texts.at(2), {}};
-    for (std::size_t i = 3; i < texts.size(); i += 3) {
+    const std::chrono::milliseconds time(std::stoll(texts.at(2)));
+    RankState state{std::stoll(texts.at(0)),
+                    texts.at(1) == "1",
+                    std::chrono::system_clock::time_point(time),
+                    texts.at(3),
+                    {}};
+    for (std::size_t i = 4; i < texts.size(); i += 3) {
         state.groups[texts[i]] = {std::stoll(texts.at(i + 1)), texts.at(i + 2) == "1"};
     }
     return state;

@@ -23,9 +23,10 @@ struct RankState {
         bool left = false;
     };
 
-    std::int64_t beat = 0;  ///< grows with every writing: a sign of life
-    bool left = false;      ///< the rank has left the run
-    std::string phase;      ///< its last label, one line
+    std::int64_t beat = 0;                          ///< grows with every writing: a sign of life
+    bool left = false;                              ///< the rank has left the run
+    std::chrono::system_clock::time_point written;  ///< by the rank's clock, in milliseconds
+    std::string phase;                              ///< its last label, one line
     std::map<std::string, InGroup> groups;
 
     [[nodiscard]] std::string encoded() const;

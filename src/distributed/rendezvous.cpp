@@ -10,6 +10,7 @@
 
 #include "distributed/group_store.h"
 #include "distributed/messages.h"
+#include "distributed/phases.h"
 #include "matrix/core/error.h"
 
 namespace matrix::distributed {
@@ -36,14 +37,17 @@ std::string diagnose(c10d::Store& store, int world_size, const FailedExchange& f
     return post_failure(store, describe(failed, before, after));
 }
 
+std::string host_name(const Environment& environment) {
+    return std::string(environment.agent_store ? "the launcher" : "rank 0") +
+           ", which hosts the group's store at " + store_name(environment) +
+           ", has ended or does not answer";
+}
+
 std::string store_is_gone(const Environment& environment, const FailedExchange& failed,
                           const std::string& reason) {
     return "the exchange \"" + failed.what + "\" failed on rank " + std::to_string(failed.rank) +
-           " (" + first_line(failed.cause) + "), and " +
-           (environment.agent_store ? "the launcher" : "rank 0") +
-           ", which hosts the group's store at " + store_name(environment) +
-           ", has ended or does not answer (" + first_line(reason) +
-           "): look at its log, then start the run again with --resume auto";
+           " (" + first_line(failed.cause) + "), and " + host_name(environment) + " (" +
+           first_line(reason) + "): look at its log, then start the run again with --resume auto";
 }
 
 }  // namespace
@@ -152,6 +156,23 @@ void Rendezvous::set_failure(const std::string& message) {
     const std::lock_guard lock(mutex_);
     if (!failure_) {
         failure_ = message;
+    }
+}
+
+std::string Rendezvous::phases() const {
+    try {
+        return reader_->read(
+            [world_size = environment_.world_size](c10d::Store& store) {
+                const RankStates before = read_states(store, world_size);
+                std::this_thread::sleep_for(kSignOfLife);
+                return describe_phases(before, read_states(store, world_size),
+                                       std::chrono::system_clock::now());
+            },
+            kAnswer + kSignOfLife);
+    } catch (const std::exception& fault) {
+        return "rank " + std::to_string(environment_.rank) + ": " + board_->phase() +
+               "; the others are unknown: " + host_name(environment_) + " (" +
+               first_line(fault.what()) + ")";
     }
 }
 

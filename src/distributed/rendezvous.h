@@ -40,6 +40,9 @@ public:
     /// What an exchange of this rank failed with. Any thread.
     [[nodiscard]] std::optional<std::string> failure() const;
 
+    /// Of Communicator; takes as long as fail(). Any thread.
+    [[nodiscard]] std::string phases() const;
+
 private:
     void connect();
     void wait_for_all();

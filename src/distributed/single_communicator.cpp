@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <mutex>
+
 #include "distributed/checks.h"
+#include "distributed/messages.h"
 
 namespace matrix::distributed {
 namespace {
@@ -25,7 +28,17 @@ public:
     void set_phase(std::string_view what) override {
         if (parent_) {
             parent_->set_phase(what);
+            return;
         }
+        const std::lock_guard lock(mutex_);
+        phase_ = first_line(what);
+    }
+    [[nodiscard]] std::string phases() override {
+        if (parent_) {
+            return parent_->phases();
+        }
+        const std::lock_guard lock(mutex_);
+        return "rank 0: " + phase_;
     }
 
     std::unique_ptr<Work> all_reduce(at::Tensor& tensor, ReduceOp, std::string_view) override {
@@ -74,6 +87,8 @@ public:
 private:
     at::Device device_;
     Communicator* parent_;
+    std::mutex mutex_;
+    std::string phase_ = "joining the group";
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace matrix::test {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 void expect_done(const std::map<int, RankResult>& results) {
@@ -60,6 +61,7 @@ protected:
             {"pair-late", "pair-late", {4, {}, {0, 1, 2}}},
             {"slow-decision", "slow-decision", {3}},
             {"stopped-host", "stopped-host", {2, {}, {1}}},
+            {"stopped", "stopped", {3, {}, {0, 2}}},
             {"killed", "killed", {3}},
             {"killed-host", "killed-host", {2}},
             {"pair-killed", "pair-killed", {4}},
@@ -169,6 +171,24 @@ TEST_F(Group, StoppedHostDoesNotHangTheOthers) {
     const auto& results = results_of("stopped-host");
     EXPECT_TRUE(results.at(0).was_killed_here);
     expect_failure(results.at(1), HasSubstr("rank 0, which hosts the group's store"));
+}
+
+TEST_F(Group, PhasesSayWhereEveryRankIs) {
+    const auto& results = results_of("stopped");
+    EXPECT_TRUE(results.at(1).was_killed_here);
+    EXPECT_THAT(results.at(0).output,
+                ContainsRegex("phases: ranks 0 and 2: gradients, step 2; rank 1: reading a clip, "
+                              "step 2 \\(no sign of life for [0-9]+ s\\)\n"));
+    EXPECT_THAT(
+        results_of("hang").at(0).output,
+        HasSubstr("phases: ranks 0 and 2: gradients, step 2; rank 1: reading a clip, step 2\n"));
+    EXPECT_THAT(results_of("stopped-host").at(1).output,
+                ContainsRegex("phases: rank 1: gradients, step 2; the others are unknown: rank 0, "
+                              "which hosts the group's store at [0-9.:]+, has ended or does not "
+                              "answer \\(no answer\\)\n"));
+    for (const int rank : {0, 2}) {
+        expect_failure(results.at(rank), HasSubstr("rank 1 gives no sign of life"));
+    }
 }
 
 TEST_F(Group, RankThatLeftWithAnErrorIsNamed) {

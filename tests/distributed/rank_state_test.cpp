@@ -23,8 +23,10 @@ FailedExchange failed_in(Group group) {
 const FailedExchange kFailed = failed_in({"", {0, 1, 2}});
 const FailedExchange kFailedPart = failed_in({"heads", {0, 2}});
 
+const std::chrono::system_clock::time_point kWritten{std::chrono::milliseconds(1700000000123)};
+
 RankState state_of(std::int64_t beat, const std::string& phase) {
-    return {beat, false, phase, {{"", {5, false}}, {"heads", {5, false}}}};
+    return {beat, false, {}, phase, {{"", {5, false}}, {"heads", {5, false}}}};
 }
 
 /// Ranks 0 to 2 have written again in between, and joined the exchange.
@@ -34,10 +36,11 @@ RankStates later(std::int64_t beat) {
 
 TEST(RankState, SurvivesTheStore) {
     const RankState state{
-        7, true, "gradients, step 12", {{"", {41, false}}, {"1:a b[0,2]", {3, true}}}};
+        7, true, kWritten, "gradients, step 12", {{"", {41, false}}, {"1:a b[0,2]", {3, true}}}};
     const RankState read = RankState::decoded(state.encoded());
     EXPECT_EQ(read.beat, 7);
     EXPECT_TRUE(read.left);
+    EXPECT_EQ(read.written, kWritten);
     EXPECT_EQ(read.phase, "gradients, step 12");
     ASSERT_EQ(read.groups.size(), 2);
     EXPECT_EQ(read.groups.at("").joined, 41);

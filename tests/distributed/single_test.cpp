@@ -54,6 +54,14 @@ TEST(Single, RefusesShapesThatAGroupWouldRefuse) {
     }
 }
 
+TEST(Single, SaysItsPhase) {
+    const auto group = single();
+    EXPECT_EQ(group->phases(), "rank 0: joining the group");
+    group->subgroup({0}, "part")->set_phase("reading a clip,\nstep 2");
+    EXPECT_EQ(group->phases(), "rank 0: reading a clip,");
+    EXPECT_EQ(group->subgroup({0}, "part")->phases(), group->phases());
+}
+
 TEST(Single, IsAGroupOfOne) {
     const auto group = single();
     EXPECT_EQ(group->device(), at::kCPU);

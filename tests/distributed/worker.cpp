@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <iterator>
 #include <map>
 #include <string>
@@ -37,8 +38,21 @@ void one_exchange(Communicator& group, const std::string& what) {
     group.all_reduce(tensor, ReduceOp::kSum, what)->wait();
 }
 
+/// Says where every rank is while this one is at what the caller goes on with.
+std::future<void> tell_phases(Communicator& group) {
+    return std::async(std::launch::async, [&group] {
+        std::this_thread::sleep_for(seconds(2));
+        std::printf("phases: %s\n", group.phases().c_str());
+        std::fflush(stdout);
+    });
+}
+
 void late_steps(Communicator& group, int guilty, const std::function<void()>& fault) {
     one_exchange(group, "gradients, step 1");
+    std::future<void> teller;
+    if (group.rank() == (guilty == 0 ? 1 : 0)) {
+        teller = tell_phases(group);
+    }
     if (group.rank() == guilty) {
         group.set_phase("reading a clip, step 2");
         // Until the others can know it.
@@ -109,6 +123,8 @@ const std::map<std::string, Scenario>& scenarios() {
           }}},
         {"stopped-host",
          {seconds(3), [](Communicator& group) { late_steps(group, 0, [] { ::raise(SIGSTOP); }); }}},
+        {"stopped",
+         {seconds(6), [](Communicator& group) { late_steps(group, 1, [] { ::raise(SIGSTOP); }); }}},
         {"killed", {seconds(10), [](Communicator& group) { late_steps(group, 2, kill_self); }}},
         {"killed-host",
          {seconds(10), [](Communicator& group) { late_steps(group, 0, kill_self); }}},

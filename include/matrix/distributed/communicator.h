@@ -54,6 +54,12 @@ public:
     /// Says what this rank is at between exchanges ("reading a clip, step 12"), for messages on the
     /// other ranks.
     virtual void set_phase(std::string_view what) = 0;
+    /// One line that says where every rank of the run is, for reports of a stalled step: "rank 0:
+    /// gradients, step 12; rank 1: reading a clip, step 12 (no sign of life for 8 s)"; ranks at the
+    /// same share an entry. Of a single process it is the last set_phase. Any thread, also while
+    /// exchanges are under way; takes a second or two, and about four where the store does not
+    /// answer, which the line then says. How long a rank is silent goes by the machines' clocks.
+    [[nodiscard]] virtual std::string phases() = 0;
 
     /// In place. On CPUs 16-bit floats are reduced in float32 and rounded once; averages are sums
     /// that are divided afterwards.
