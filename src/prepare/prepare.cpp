@@ -1,13 +1,12 @@
 #include "matrix/prepare/prepare.h"
 
 #include "matrix/core/error.h"
-#include "matrix/core/signals.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"
-#include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
 #include "matrix/prepare/on_the_fly.h"
+#include "prepare/crew.h"
 #include "prepare/encode_clip.h"
 #include "prepare/plan.h"
 
@@ -15,7 +14,6 @@
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 #include <utility>
 
 namespace matrix::prepare {
@@ -23,62 +21,6 @@ namespace {
 
 using data_cache::DataConfig;
 using data_cache::EntryKind;
-
-/// The processes that fill one cache: what is missing goes round them, and they wait for one
-/// another after every clip, so that none waits longer than a clip takes.
-class Crew {
-public:
-    explicit Crew(distributed::Communicator* ranks) : ranks_(ranks) {}
-
-    [[nodiscard]] std::size_t rank() const { return ranks_ == nullptr ? 0 : ranks_->rank(); }
-    [[nodiscard]] std::size_t size() const { return ranks_ == nullptr ? 1 : ranks_->world_size(); }
-    [[nodiscard]] bool is_main() const { return rank() == 0; }
-
-    /// Every size()-th entry from the own one on.
-    template <typename T>
-    [[nodiscard]] std::vector<T> share(const std::vector<T>& all) const {
-        std::vector<T> own;
-        for (std::size_t i = rank(); i < all.size(); i += size()) {
-            own.push_back(all[i]);
-        }
-        return own;
-    }
-
-    /// Waits for the others; throws Stopped on all where one was sent a signal.
-    void meet(const std::string& what) const {
-        int signal = stop_signal().value_or(0);
-        if (ranks_ != nullptr) {
-            at::Tensor highest = at::tensor({signal}, at::kInt).to(ranks_->device());
-            ranks_->all_reduce(highest, distributed::ReduceOp::kMax, what)->wait();
-            signal = highest.item<int>();
-        }
-        if (signal != 0) {
-            throw Stopped{signal};
-        }
-    }
-
-    /// The lines of all.
-    [[nodiscard]] std::vector<std::string> gather(const std::vector<std::string>& own) const {
-        if (ranks_ == nullptr) {
-            return own;
-        }
-        std::string text;
-        for (const std::string& line : own) {
-            text += line + '\n';
-        }
-        std::vector<std::string> all;
-        for (const std::string& part : distributed::gather_text(*ranks_, text, "faults")) {
-            std::istringstream lines(part);
-            for (std::string line; std::getline(lines, line);) {
-                all.push_back(line);
-            }
-        }
-        return all;
-    }
-
-private:
-    distributed::Communicator* ranks_;
-};
 
 class Preparation {
 public:
