@@ -138,6 +138,9 @@ void compare_configs(const fs::path& checkpoint, const std::string& now) {
     const std::string before = train::checkpoint_state(checkpoint).config;
     std::vector<std::string> refused = train::unresumable_changes(before, now);
     if (!refused.empty()) {
+        for (std::string& line : refused) {
+            line.insert(0, checkpoint.string() + ": ");
+        }
         throw UsageError(std::move(refused));
     }
     for (const std::string& change : train::config_changes(before, now)) {

@@ -1,7 +1,7 @@
 #include "train/clip_scores.h"
 
 #include <array>
-#include <limits>
+#include <bit>
 #include <nlohmann/json.hpp>
 
 namespace matrix::train {
@@ -39,7 +39,8 @@ std::string encode_scores(const RowScores& rows) {
             for (const auto& [block, scores] : clip.blocks) {
                 blocks.push_back({block, to_json(scores.v2t), to_json(scores.v2v)});
             }
-            clips.push_back({clip.loss_denoise, blocks});
+            // As bits: JSON has no number for a loss that is not finite.
+            clips.push_back({std::bit_cast<std::int64_t>(clip.loss_denoise), blocks});
         }
         json.push_back({row, clips});
     }
@@ -52,9 +53,7 @@ RowScores decode_scores(const std::string& text) {
         std::vector<ClipScores>& list = rows[entry[0]];
         for (const nlohmann::json& clip : entry[1]) {
             ClipScores& scores = list.emplace_back();
-            // JSON has no NaN: null stands for it.
-            scores.loss_denoise = clip[0].is_null() ? std::numeric_limits<double>::quiet_NaN()
-                                                    : clip[0].get<double>();
+            scores.loss_denoise = std::bit_cast<double>(clip[0].get<std::int64_t>());
             for (const nlohmann::json& block : clip[1]) {
                 scores.blocks[block[0]] = {from_json(block[1]), from_json(block[2])};
             }

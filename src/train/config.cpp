@@ -45,9 +45,10 @@ FieldTable fields(TrainConfig& c) {
         .range(0);
     table
         .add("non_finite", c.non_finite,
-             "What a step does whose loss or gradient is not finite: stop the run, or leave the "
-             "weights and go on.")
-        .one_of({"stop", "skip"});
+             "What happens where a step's loss or gradient is not finite: stop the run; leave the "
+             "weights as they are and go on; or go back to the last checkpoint and leave out the "
+             "step's clips on the way.")
+        .one_of({"stop", "skip", "rollback"});
     return table;
 }
 
@@ -70,9 +71,20 @@ FieldTable fields(MemoryConfig& c) {
 
 FieldTable fields(ParallelConfig& c) {
     FieldTable table;
-    table.add("backend", c.backend, "Collectives between processes.").one_of({"auto"});
+    table
+        .add("backend", c.backend,
+             "Exchanges between processes: nccl on GPUs, gloo on CPUs; \"auto\" by model.device.")
+        .one_of({"auto", "gloo", "nccl"});
     table.add("shard_base", c.shard_base, "Keep a share of the frozen base on each rank.");
     table.add("context", c.context, "Ranks that share one clip's sequence.").range(1, 1024);
+    table
+        .add("timeout_seconds", c.timeout_seconds,
+             "How long ranks wait for one that is late before the run ends and names it.")
+        .range(1, 86400);
+    table
+        .add("verify_every_steps", c.verify_every_steps,
+             "Steps between checks that all ranks hold the same trained tensors.")
+        .range(1);
     return table;
 }
 
@@ -83,6 +95,11 @@ FieldTable fields(CheckpointConfig& c) {
              "Steps between checkpoints; 0: only at the end and on a signal.")
         .range(0);
     table.add("keep_last", c.keep_last, "Checkpoints kept; older ones are deleted.").range(1, 1e6);
+    table
+        .add("best_metric", c.best_metric,
+             "Validation score (of the held-out clips, where there are any) whose best checkpoint "
+             "is kept too, however old; null: none.")
+        .one_of({"loss_denoise", "auc_v2t", "bind_v2t", "enrich_v2t", "auc_v2v", "enrich_v2v"});
     return table;
 }
 
@@ -96,6 +113,31 @@ FieldTable fields(ValidationConfig& c) {
         "data", c.data,
         "Held-out data set, in the training data's layout; null: training clips alone are scored.");
     return table;
+}
+
+std::vector<std::string> check(const CheckpointConfig& checkpoint,
+                               const ValidationConfig& validation,
+                               const alignment::AlignmentConfig& alignment) {
+    std::vector<std::string> faults;
+    if (!checkpoint.best_metric) {
+        return faults;
+    }
+    const std::string& metric = *checkpoint.best_metric;
+    const std::string prefix = "checkpoint.best_metric: \"" + metric + "\" is a score of ";
+    if (validation.every_steps == 0) {
+        faults.push_back(prefix +
+                         "validation, which validation.every_steps = 0 switches off; set it, or "
+                         "checkpoint.best_metric to null");
+    }
+    const auto want = [&](const char* direction, bool there, const std::string& term) {
+        if (metric.ends_with(direction) && !there) {
+            faults.push_back(prefix + "alignment." + term +
+                             ", which is null; choose another score, or switch the term on");
+        }
+    };
+    want("_v2t", alignment.sga.has_value(), "sga");
+    want("_v2v", alignment.spa.has_value(), "spa");
+    return faults;
 }
 
 }  // namespace matrix::train

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "matrix/alignment/config.h"
 #include "matrix/core/fields.h"
 
 #include <array>
@@ -31,7 +32,7 @@ struct TrainConfig {
     std::int64_t batch_size = 1;  ///< per rank
     std::int64_t gradient_accumulation = 1;
     std::int64_t seed = 42;
-    std::string non_finite = "stop";  ///< or "skip": a step whose loss or gradient is not finite
+    std::string non_finite = "stop";  ///< "skip", "rollback": where loss or gradient is not finite
 };
 
 struct MemoryConfig {
@@ -45,11 +46,14 @@ struct ParallelConfig {
     std::string backend = "auto";
     bool shard_base = false;
     std::int64_t context = 1;
+    std::int64_t timeout_seconds = 600;
+    std::int64_t verify_every_steps = 100;
 };
 
 struct CheckpointConfig {
     std::int64_t every_steps = 500;
     std::int64_t keep_last = 3;
+    std::optional<std::string> best_metric = std::nullopt;  ///< a score of train/validation.h
 };
 
 struct ValidationConfig {
@@ -64,5 +68,11 @@ struct ValidationConfig {
 [[nodiscard]] FieldTable fields(ParallelConfig& config);
 [[nodiscard]] FieldTable fields(CheckpointConfig& config);
 [[nodiscard]] FieldTable fields(ValidationConfig& config);
+
+/// Faults that no single field shows, one line each: a best checkpoint by a score that no
+/// validation of this run computes.
+[[nodiscard]] std::vector<std::string> check(const CheckpointConfig& checkpoint,
+                                             const ValidationConfig& validation,
+                                             const alignment::AlignmentConfig& alignment);
 
 }  // namespace matrix::train
