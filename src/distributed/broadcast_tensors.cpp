@@ -8,7 +8,7 @@
 namespace matrix::distributed {
 namespace {
 
-constexpr std::int64_t kChunkBytes = std::int64_t{64} << 20;
+constexpr std::int64_t kChunkBytes = std::int64_t{32} << 20;
 constexpr std::int64_t kAlignment = 16;  // of the widest dtype, complex128
 
 std::int64_t padded_bytes(const at::Tensor& tensor) {

@@ -96,15 +96,16 @@ FailedExchange GroupCommunicator::join(std::string_view what) {
     return exchange(what, rendezvous_->board().join(group_->name, what));
 }
 
-void GroupCommunicator::guard(FailedExchange exchange, const std::function<void()>& run) {
+void GroupCommunicator::guard(const FailedExchange& exchange, const std::function<void()>& run) {
     if (const auto message = rendezvous_->failure()) {
         throw RunError(*message);
     }
     try {
         run();
     } catch (const std::exception& fault) {
-        exchange.cause = fault.what();
-        throw RunError(rendezvous_->fail(exchange));
+        FailedExchange failed = exchange;
+        failed.cause = fault.what();
+        throw RunError(rendezvous_->fail(failed));
     }
 }
 

@@ -77,7 +77,7 @@ private:
     [[nodiscard]] FailedExchange exchange(std::string_view what, std::int64_t index) const;
     [[nodiscard]] FailedExchange join(std::string_view what);
     /// Runs what the backend may throw from, and turns that into the RunError of Communicator.
-    void guard(FailedExchange exchange, const std::function<void()>& run);
+    void guard(const FailedExchange& exchange, const std::function<void()>& run);
 
     Environment environment_;
     at::Device device_;

@@ -84,7 +84,7 @@ void check_thrown_on_rank_0(Communicator& group) {
          "rank 0's exception on the others");
 }
 
-/// Of many dtypes and layouts, together over 64 MiB.
+/// Of many dtypes and layouts, together over 32 MiB.
 std::vector<at::Tensor> tensors_of(int rank) {
     std::vector<at::Tensor> tensors{at::scalar_tensor(rank + 0.5, at::kDouble)};
     for (const at::ScalarType dtype : {at::kBool, at::kByte, at::kHalf, at::kBFloat16, at::kInt,
@@ -94,7 +94,7 @@ std::vector<at::Tensor> tensors_of(int rank) {
     }
     tensors.push_back(at::full({3, 5}, rank, at::kFloat).t());
     tensors.push_back(at::full({6, 4}, rank, at::kShort).slice(1, 1, 4, 2));
-    tensors.push_back(at::full({17 << 20}, rank, at::kFloat));
+    tensors.push_back(at::full({9 << 20}, rank, at::kFloat));
     tensors.push_back(at::full({3}, rank == 0 ? NAN : rank, at::kFloat).requires_grad_());
     return tensors;
 }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "distributed/checks.h"
+#include "distributed/messages.h"
 #include "distributed/phases.h"
 #include "distributed/rank_state.h"
 #include "matrix/core/error.h"
@@ -73,7 +74,7 @@ public:
 
     void set_phase(std::string_view what) override {
         const std::lock_guard lock(run_->mutex);
-        state().phase = what;
+        state().phase = distributed::first_line(what);
     }
     [[nodiscard]] std::string phases() override {
         const std::lock_guard lock(run_->mutex);
@@ -185,7 +186,7 @@ private:
         const at::Tensor given = input.detach().clone();
         const std::lock_guard lock(run_->mutex);
         throw_failure();
-        state().phase = what;
+        state().phase = distributed::first_line(what);
         const std::int64_t index = ++state().groups[group_->name].joined;
         ThreadRun::Exchange& exchange = run_->exchanges[{group_->name, index}];
         TORCH_CHECK(exchange.num_given == 0 || exchange.operation == form, "rank ", rank_of_run_,

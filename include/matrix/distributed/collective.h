@@ -29,7 +29,7 @@ namespace matrix::distributed {
 
 /// root's values reach the tensors of every rank, in place and bit for bit. Every rank has as many
 /// tensors, of the same shapes and dtypes in the same order; they may be of any dtype and on any
-/// device, not contiguous, and leaves that require a gradient. They travel 64 MiB at a time, packed
+/// device, not contiguous, and leaves that require a gradient. They travel 32 MiB at a time, packed
 /// into a buffer on the group's device (larger, where a single tensor is).
 void broadcast_tensors(Communicator& group, const std::vector<at::Tensor>& tensors, int root,
                        std::string_view what);

@@ -94,11 +94,11 @@ public:
 };
 
 /// Joins the group. One process: no exchange takes place, tensors on `device` stay as they are
-/// (all_gather and reduce_scatter copy). Otherwise `backend` is "gloo" (tensors on the CPU), "nccl"
-/// (on GPUs) or "auto" (by `device`, which names the rank's own GPU); UsageError for another one,
-/// or one that does not fit the device or this build. RunError, naming the missing ranks, where not
-/// all of them arrive within the timeout. Over several machines Gloo takes the network interface of
-/// GLOO_SOCKET_IFNAME, else the one that the machine's name resolves to.
+/// (all_gather, reduce_scatter and all_to_all copy). Otherwise `backend` is "gloo" (tensors on the
+/// CPU), "nccl" (on GPUs) or "auto" (by `device`, which names the rank's own GPU); UsageError for
+/// another one, or one that does not fit the device or this build. RunError, naming the missing
+/// ranks, where not all of them arrive within the timeout. Over several machines Gloo takes the
+/// network interface of GLOO_SOCKET_IFNAME, else the one that the machine's name resolves to.
 [[nodiscard]] std::unique_ptr<Communicator> make_communicator(const Environment& environment,
                                                               const std::string& backend,
                                                               at::Device device,
