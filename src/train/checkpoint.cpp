@@ -13,9 +13,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-StateFile read_or_advise(const fs::path& directory) {
+template <typename Read>
+auto with_advice(const Read& read) {
     try {
-        return read_verified_state(directory);
+        return read();
     } catch (const OtherVersion&) {
         throw;
     } catch (const RunError& error) {
@@ -41,12 +42,12 @@ void save_checkpoint(const fs::path& directory, const std::map<std::string, at::
 }
 
 TrainState checkpoint_state(const fs::path& directory) {
-    return read_state(directory).state;
+    return with_advice([&] { return read_state(directory).state; });
 }
 
 LoadedCheckpoint load_checkpoint(const fs::path& directory,
                                  const std::map<std::string, at::Tensor>& trained) {
-    LoadedCheckpoint loaded{read_or_advise(directory).state, {}};
+    LoadedCheckpoint loaded{with_advice([&] { return read_verified_state(directory).state; }), {}};
     const fs::path adapter_path = directory / "adapter.safetensors";
     const tensor_io::SafetensorsFile adapter(adapter_path);
     std::vector<std::string> faults;
