@@ -30,5 +30,39 @@ TEST(StopSignals, TheSecondEndsTheProcess) {
         ::testing::ExitedWithCode(128 + SIGTERM), "");
 }
 
+TEST(StopSignals, SlurmsWarningIsOne) {
+    EXPECT_EXIT(
+        {
+            install_stop_signals();
+            ::raise(SIGUSR1);
+            ::_exit(stop_signal() == SIGUSR1 ? 7 : 1);
+        },
+        ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignals, AnEchoIsNoSecondOne) {
+    EXPECT_EXIT(
+        {
+            install_stop_signals(std::chrono::hours(1));
+            ::raise(SIGUSR1);
+            ::raise(SIGTERM);
+            ::raise(SIGUSR1);
+            ::_exit(stop_signal() == SIGUSR1 ? 7 : 1);
+        },
+        ::testing::ExitedWithCode(7), "");
+}
+
+TEST(StopSignals, AnEchoEnds) {
+    EXPECT_EXIT(
+        {
+            install_stop_signals(std::chrono::milliseconds(1));
+            ::raise(SIGTERM);
+            ::usleep(20'000);
+            ::raise(SIGUSR1);
+            ::_exit(1);
+        },
+        ::testing::ExitedWithCode(128 + SIGUSR1), "");
+}
+
 }  // namespace
 }  // namespace matrix

@@ -96,5 +96,72 @@ TEST(BatchStream, LeavesTheThreadsOfTheStepAlone) {
     EXPECT_EQ(threads, 3);
 }
 
+/// The samples of `count` micro-batches of a share.
+std::vector<std::int64_t> numbers(train::SampleShare share, std::int64_t first, int count,
+                                  std::vector<train::SampleRange> skipped = {}) {
+    const test::Clips clips(5);
+    BatchStream stream(clips, test::id_map_rules(), share, first, std::move(skipped));
+    std::vector<std::int64_t> all;
+    for (int i = 0; i < count; ++i) {
+        const std::vector<std::int64_t> batch = stream.next().sample_numbers;
+        EXPECT_EQ(batch.size(), static_cast<std::size_t>(share.batch_size));
+        all.insert(all.end(), batch.begin(), batch.end());
+    }
+    return all;
+}
+
+TEST(BatchStream, SharesMakeUpTheGlobalBatchInOrder) {
+    using Numbers = std::vector<std::int64_t>;
+    // Micro-batches of two samples, two a step, three replicas: steps of 12 samples, from sample 7.
+    EXPECT_EQ(numbers({2, 2, 0, 3}, 7, 4), (Numbers{7, 8, 13, 14, 19, 20, 25, 26}));
+    EXPECT_EQ(numbers({2, 2, 1, 3}, 7, 4), (Numbers{9, 10, 15, 16, 21, 22, 27, 28}));
+    EXPECT_EQ(numbers({2, 2, 2, 3}, 7, 4), (Numbers{11, 12, 17, 18, 23, 24, 29, 30}));
+    EXPECT_EQ((train::SampleShare{2, 2, 1, 3}.global_batch()), 12);
+}
+
+TEST(BatchStream, ASampleIsTheSameInEveryShare) {
+    const std::vector<Batch> whole = read(4, 0, 2, 4, 2);
+    const test::Clips clips(5);
+    for (std::int64_t replica = 0; replica < 2; ++replica) {
+        BatchStream stream(clips, test::id_map_rules(), {1, 2, replica, 2}, 0);
+        for (std::int64_t i = 0; i < 4; ++i) {
+            const Batch batch = stream.next();
+            const std::int64_t number = 2 * i + replica;
+            const Batch& expected = whole[static_cast<std::size_t>(number / 4)];
+            EXPECT_EQ(batch.sample_numbers, std::vector{number});
+            EXPECT_EQ(batch.names[0], expected.names[static_cast<std::size_t>(number % 4)]);
+            test::expect_equal(batch.latents[0], expected.latents[number % 4], "latents");
+            test::expect_equal(batch.noise[0], expected.noise[number % 4], "noise");
+            test::expect_equal(batch.timestep[0], expected.timestep[number % 4], "timestep");
+        }
+    }
+}
+
+TEST(BatchStream, AStepBeginsBehindWhatItMayNotHold) {
+    using train::step_begin;
+    EXPECT_EQ(step_begin(8, 4, {}), 8);
+    EXPECT_EQ(step_begin(8, 4, {{8, 12}}), 12) << "the step itself";
+    EXPECT_EQ(step_begin(8, 4, {{4, 8}}), 8) << "the step before";
+    EXPECT_EQ(step_begin(8, 4, {{12, 16}}), 8) << "the step behind";
+    EXPECT_EQ(step_begin(8, 4, {{11, 15}}), 15) << "its last sample";
+    EXPECT_EQ(step_begin(8, 4, {{6, 9}}), 9) << "its first sample";
+    EXPECT_EQ(step_begin(8, 4, {{9, 10}}), 10) << "one inside";
+    EXPECT_EQ(step_begin(8, 4, {{4, 20}}), 20) << "more than it";
+    EXPECT_EQ(step_begin(8, 4, {{12, 16}, {8, 12}}), 16) << "adjacent, in any order";
+    EXPECT_EQ(step_begin(8, 4, {{14, 18}, {8, 12}}), 18) << "too little room in between";
+    EXPECT_EQ(step_begin(8, 4, {{16, 20}, {8, 12}}), 12) << "room for a step in between";
+    EXPECT_EQ(step_begin(0, 4, {{0, 4}}), 4) << "at the very start";
+}
+
+TEST(BatchStream, PassesOverSkippedSamples) {
+    using Numbers = std::vector<std::int64_t>;
+    EXPECT_EQ(numbers({2, 1, 0, 1}, 0, 4, {{0, 2}, {4, 6}}), (Numbers{2, 3, 6, 7, 8, 9, 10, 11}));
+    EXPECT_EQ(numbers({2, 1, 0, 1}, 0, 3, {{3, 4}}), (Numbers{0, 1, 4, 5, 6, 7}));
+    // All replicas and micro-batches of a step pass over it.
+    const std::vector<train::SampleRange> skipped = {{6, 9}, {13, 14}};
+    EXPECT_EQ(numbers({1, 2, 0, 2}, 0, 6, skipped), (Numbers{0, 2, 9, 11, 14, 16}));
+    EXPECT_EQ(numbers({1, 2, 1, 2}, 0, 6, skipped), (Numbers{1, 3, 10, 12, 15, 17}));
+}
+
 }  // namespace
 }  // namespace matrix

@@ -5,9 +5,12 @@
 
 #include <functional>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
+#include "distributed/thread_group.h"
 #include "matrix/core/files.h"
 #include "matrix/train/checkpoint.h"
 #include "support/errors.h"
@@ -35,14 +38,15 @@ struct Watcher : train::StepObserver {
     void at_end(std::int64_t step) override { ended.push_back(step); }
 };
 
-/// Clips of which one may be poisoned.
+/// Clips of which some may be poisoned.
 struct Poisoned : test::Clips {
     using test::Clips::Clips;
     std::int64_t row_with_nan = -1;
+    std::set<std::uint64_t> numbers_with_nan;  ///< samples, of whichever clip
     data_cache::EncodedSample get(std::int64_t row, std::uint64_t seed,
                                   std::uint64_t number) const override {
         data_cache::EncodedSample sample = test::Clips::get(row, seed, number);
-        if (row == row_with_nan) {
+        if (row == row_with_nan || numbers_with_nan.count(number) != 0) {
             sample.video_moments[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
         }
         return sample;
@@ -51,17 +55,20 @@ struct Poisoned : test::Clips {
 
 /// A process of its own, as far as a run can tell.
 struct Process {
-    void run(const fs::path& output, const std::optional<fs::path>& resume = std::nullopt) {
-        train::BatchRules rules = test::id_map_rules();
-        rules.image_dropout = rules.caption_dropout = rules.id_map_dropout = 0.2;
-        const lora::AdapterInfo info = {4, alpha, false, "base", 48, true};
+    Process() {
         settings.train.steps = 6;
         settings.train.batch_size = 1;
         settings.train.gradient_accumulation = 2;
         settings.schedule = {"cosine", 2};
         settings.checkpoint = {2, 2};
-        settings.output = output;
         settings.config_text = "{}\n";
+    }
+    void run(const fs::path& output, const std::optional<fs::path>& resume = std::nullopt,
+             const train::Ranks& ranks = train::Ranks::single()) {
+        train::BatchRules rules = test::id_map_rules();
+        rules.image_dropout = rules.caption_dropout = rules.id_map_dropout = 0.2;
+        const lora::AdapterInfo info = {4, alpha, false, "base", 48, true};
+        settings.output = output;
         fs::create_directories(output);
         train::train({*trajectory.model,
                       trajectory.schedule,
@@ -69,7 +76,8 @@ struct Process {
                       clips,
                       rules,
                       info,
-                      {&watcher}},
+                      {&watcher},
+                      ranks},
                      settings, resume);
     }
 
@@ -222,6 +230,213 @@ TEST(Trainer, SkipsALossThatIsNotFinite) {
     EXPECT_TRUE(records[5]["loss"].is_number());
     test::expect_equal(values[2], values[1], "weights over the skipped step");
     EXPECT_FALSE(values[3].equal(values[2]));
+}
+
+// Two samples a step, a checkpoint every two steps: sample 7 is the second of step 4.
+
+struct RollingBack : Process {
+    explicit RollingBack(std::set<std::uint64_t> numbers_with_nan) {
+        settings.train.non_finite = "rollback";
+        clips.numbers_with_nan = std::move(numbers_with_nan);
+    }
+};
+
+nlohmann::json last_state(const fs::path& run) {
+    return nlohmann::json::parse(read_text_file(*train::last_checkpoint(run) / "state.json"));
+}
+
+void expect_finite_steps(const fs::path& run, std::size_t count) {
+    const auto records = metrics(run);
+    ASSERT_EQ(records.size(), count);
+    for (std::size_t i = 0; i < count; ++i) {
+        EXPECT_EQ(records[i]["step"], i + 1);
+        EXPECT_TRUE(records[i]["loss"].is_number()) << i + 1;
+    }
+}
+
+TEST(Trainer, RollsBackAndPassesOverTheSamples) {
+    const test::TempDirectory run, whole;
+    RollingBack process({7});
+    process.run(run.path());
+    expect_finite_steps(run.path(), 6);
+    EXPECT_EQ(process.watcher.started, (std::vector<std::int64_t>{0, 2}));
+    EXPECT_EQ(process.watcher.ended, std::vector<std::int64_t>{6});
+    const nlohmann::json state = last_state(run.path());
+    EXPECT_EQ(state["step"], 6);
+    EXPECT_EQ(state["next_sample"], 14);
+    EXPECT_EQ(state["skipped"], nlohmann::json::parse("[[6, 8]]"));
+    // What came before the roll-back is what it would have been, and step 3 was taken twice alike.
+    Process().run(whole.path());
+    const auto rolled = metrics(run.path()), undisturbed = metrics(whole.path());
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(rolled[i], undisturbed[i]) << i + 1;
+    }
+    EXPECT_NE(rolled[3], undisturbed[3]);
+}
+
+TEST(Trainer, RolledBackRunsResumeWithTheSameBits) {
+    const test::TempDirectory whole, broken;
+    RollingBack({7}).run(whole.path());
+    RollingBack first({7});
+    first.watcher.after = [&](std::int64_t step) {
+        if (step == 5) {
+            throw Killed{};
+        }
+    };
+    EXPECT_THROW(first.run(broken.path()), Killed);
+    EXPECT_EQ(last_state(broken.path())["skipped"], nlohmann::json::parse("[[6, 8]]"));
+    Process second;  // the range is in the checkpoint, so nobody reads sample 7
+    second.clips.numbers_with_nan = {7};
+    second.run(broken.path(), train::last_checkpoint(broken.path()));
+    EXPECT_EQ(second.watcher.started[0], 4);
+    expect_same_run(whole.path(), broken.path());
+}
+
+TEST(Trainer, RollsBackAgainFromANewCheckpoint) {
+    const test::TempDirectory run;
+    RollingBack process({7, 13});  // step 4, and step 6 once that has moved on by two samples
+    process.run(run.path());
+    expect_finite_steps(run.path(), 6);
+    EXPECT_EQ(process.watcher.started, (std::vector<std::int64_t>{0, 2, 4}));
+    EXPECT_EQ(last_state(run.path())["skipped"], nlohmann::json::parse("[[6, 8], [12, 14]]"));
+    EXPECT_EQ(last_state(run.path())["next_sample"], 16);
+}
+
+TEST(Trainer, DoesNotRollBackToNothing) {
+    const test::TempDirectory run;
+    RollingBack process({3});  // step 2, before its checkpoint
+    test::expect_error([&] { process.run(run.path()); },
+                       {"train.non_finite: there is no checkpoint to roll back to"});
+    EXPECT_FALSE(fs::exists(run / "checkpoints"));
+    EXPECT_EQ(metrics(run.path()).size(), 1u);
+}
+
+TEST(Trainer, StopsAtASecondFailureBeforeANewCheckpoint) {
+    const test::TempDirectory run;
+    RollingBack process({7, 9});  // step 4 and, with the next two samples, step 4 again
+    test::expect_error([&] { process.run(run.path()); },
+                       {"the second step since ", "step-00000002", "not finite: the run stops"});
+    EXPECT_EQ(process.watcher.started, (std::vector<std::int64_t>{0, 2}));
+    EXPECT_EQ(train::last_checkpoint(run.path()), run / "checkpoints" / "step-00000002");
+    EXPECT_EQ(last_state(run.path())["next_sample"], 4);
+}
+
+TEST(Trainer, GoesOnWithAnotherGlobalBatchAndSaysSo) {
+    const test::TempDirectory run;
+    Process first;
+    first.settings.train.steps = 2;
+    first.run(run.path());
+    Process second;
+    second.settings.train.gradient_accumulation = 3;
+    ::testing::internal::CaptureStderr();
+    second.run(run.path(), train::last_checkpoint(run.path()));
+    const std::string said = ::testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find("the global batch was 2 clips at the checkpoint and is 3: the run goes on "
+                        "from sample 4"),
+              std::string::npos)
+        << said;
+    EXPECT_EQ(last_state(run.path())["next_sample"], 4 + 4 * 3);
+    EXPECT_EQ(last_state(run.path())["global_batch"], 3);
+    expect_finite_steps(run.path(), 6);
+}
+
+/// Runs as two ranks, each with one sample of a step's two; `prepare` gets each rank's process.
+/// Rank 1 is given a directory of its own, to see that it writes nothing.
+void run_two(const fs::path& output, const fs::path& others,
+             const std::function<void(Process&, int rank)>& prepare = {},
+             const std::optional<fs::path>& resume = std::nullopt) {
+    test::run_in_threads(2, [&](distributed::Communicator& all) {
+        Process process;
+        process.settings.train.gradient_accumulation = 1;
+        process.settings.verify_every_steps = 2;
+        if (prepare) {
+            prepare(process, all.rank());
+        }
+        process.run(all.rank() == 0 ? output : others, resume, {all});
+    });
+}
+
+/// Equal but for the order of float32 sums.
+void expect_same_course(const fs::path& a, const fs::path& b) {
+    const auto records = metrics(a), expected = metrics(b);
+    ASSERT_EQ(records.size(), expected.size());
+    for (std::size_t i = 0; i < records.size(); ++i) {
+        ASSERT_EQ(records[i].size(), expected[i].size());
+        for (const auto& [name, value] : expected[i].items()) {
+            if (name.starts_with("loss")) {
+                EXPECT_NEAR(records[i][name], value, 1e-6 * std::abs(value.get<double>())) << name;
+            } else if (name != "grad_norm") {
+                EXPECT_EQ(records[i][name], value) << name;
+            }
+        }
+    }
+    EXPECT_EQ(train::last_checkpoint(a)->filename(), train::last_checkpoint(b)->filename());
+    const fs::path name = "adapter.safetensors";
+    const tensor_io::TensorMap x =
+        tensor_io::SafetensorsFile(*train::last_checkpoint(a) / name).all();
+    for (const auto& [key, tensor] :
+         tensor_io::SafetensorsFile(*train::last_checkpoint(b) / name).all()) {
+        EXPECT_LE((x.at(key) - tensor).norm().item<double>(), 2e-6 * tensor.norm().item<double>())
+            << key;
+    }
+}
+
+TEST(Trainer, OfTwoRanksIsThatOfOneAndRankZeroWrites) {
+    const test::TempDirectory one, two, others;
+    Process().run(one.path());
+    run_two(two.path(), others.path());
+    expect_same_course(two.path(), one.path());
+    EXPECT_EQ(two.names(), one.names());
+    EXPECT_TRUE(others.names().empty());
+    for (const char* field : {"step", "next_sample", "global_batch", "skipped"}) {
+        EXPECT_EQ(last_state(two.path())[field], last_state(one.path())[field]) << field;
+    }
+    // Rank 0 alone reads a checkpoint, so that rank 1 has what is in it from nowhere else.
+    run_two(two.path(), others.path(), {}, two / "checkpoints" / "step-00000004");
+    expect_same_course(two.path(), one.path());
+    EXPECT_TRUE(others.names().empty());
+}
+
+TEST(Trainer, RanksStopTogetherAndNameTheClip) {
+    const test::TempDirectory run, others;
+    std::mutex mutex;
+    std::vector<std::string> messages;
+    test::run_in_threads(2, [&](distributed::Communicator& all) {
+        Process process;
+        process.settings.train.gradient_accumulation = 1;
+        process.clips.numbers_with_nan = {3};  // rank 1's of step 2
+        const std::string message = test::expect_error(
+            [&] { process.run(all.rank() == 0 ? run.path() : others.path(), std::nullopt, {all}); },
+            {"step 2: loss_denoise is not finite; clips: clip ", "(sample 3, timestep "});
+        const std::lock_guard lock(mutex);
+        messages.push_back(message);
+    });
+    ASSERT_EQ(messages.size(), 2u);
+    EXPECT_EQ(messages[0], messages[1]);
+    EXPECT_EQ(messages[0].find("(sample 2"), std::string::npos) << "rank 0's clip";
+}
+
+TEST(Trainer, RanksRollBackTogether) {
+    const test::TempDirectory one, two, others;
+    RollingBack({7}).run(one.path());
+    run_two(two.path(), others.path(), [](Process& process, int) {
+        process.settings.train.non_finite = "rollback";
+        process.clips.numbers_with_nan = {7};
+    });
+    expect_same_course(two.path(), one.path());
+    EXPECT_EQ(last_state(two.path())["skipped"], nlohmann::json::parse("[[6, 8]]"));
+}
+
+// Ranks begin with rank 0's tensors, whatever theirs were.
+TEST(Trainer, RanksTakeTheTensorsOfRankZero) {
+    const test::TempDirectory one, two, others;
+    Process().run(one.path());
+    run_two(two.path(), others.path(), [](Process& process, int rank) {
+        for (const auto& [name, tensor] : process.trajectory.trained) {
+            tensor.detach().add_(rank);
+        }
+    });
+    expect_same_course(two.path(), one.path());
 }
 
 }  // namespace
