@@ -47,8 +47,10 @@ endif()
 
 find_program(MATRIX_CCACHE ccache)
 if(MATRIX_CCACHE)
-    set(CMAKE_CXX_COMPILER_LAUNCHER "${MATRIX_CCACHE}")
-    set(CMAKE_CUDA_COMPILER_LAUNCHER "${MATRIX_CCACHE}")
+    # With paths relative to the source, one clone finds what another has compiled.
+    set(_ccache "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${MATRIX_CCACHE}")
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${_ccache})
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${_ccache})
 endif()
 find_program(MATRIX_MOLD mold)
 if(MATRIX_MOLD)
