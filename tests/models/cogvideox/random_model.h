@@ -56,7 +56,7 @@ inline std::map<std::string, at::Tensor> attach_random_lora(CogVideoXTransformer
     std::map<std::string, at::Tensor> leaves;
     for (const auto& [name, linear] : model.adaptable_linears()) {
         if (linear == &model.input_projection()) {
-            linear->weight = linear->weight.clone().set_requires_grad(true);
+            linear->weight = linear->weight.detach().clone().set_requires_grad(true);
             leaves[name] = linear->weight;
             continue;
         }
