@@ -65,8 +65,9 @@ std::vector<at::Tensor*> CogVideoXBlock::weight_slots() {
 }
 
 std::vector<at::Tensor> CogVideoXBlock::weights() const {
+    CogVideoXBlock same = *this;  // whose slots may be written to
     std::vector<at::Tensor> tensors;
-    for (const at::Tensor* slot : CogVideoXBlock(*this).weight_slots()) {
+    for (const at::Tensor* slot : same.weight_slots()) {
         tensors.push_back(*slot);
     }
     return tensors;
