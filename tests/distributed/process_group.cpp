@@ -20,7 +20,7 @@
 namespace matrix::test {
 namespace {
 
-constexpr std::chrono::seconds kLimit{30};
+constexpr std::chrono::seconds kLimit{120};
 
 /// One that the system has just given out and taken back.
 int free_port() {
