@@ -13,9 +13,19 @@ at::Tensor as_matrix(const at::Tensor& weight, const at::Tensor& x) {
 }  // namespace
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-    at::Tensor y =
-        at::linear(x, as_matrix(weight, x),
-                   bias.defined() ? bias.to(x.scalar_type()) : at::Tensor());  // [..., out]
+    const at::Tensor matrix = as_matrix(weight, x);
+    const at::Tensor offset = bias.defined() ? bias.to(x.scalar_type()) : at::Tensor();
+    at::Tensor y;  // [..., out]
+    if (added_features == 0) {
+        y = at::linear(x, matrix, offset);
+    } else {
+        const std::int64_t first = in_features() - added_features;
+        const auto part = [](const at::Tensor& t, std::int64_t begin, std::int64_t length) {
+            return t.narrow(-1, begin, length).contiguous();
+        };
+        y = at::linear(part(x, 0, first), part(matrix, 0, first), offset) +
+            at::linear(part(x, first, added_features), part(matrix, first, added_features));
+    }
     if (delta) {
         const at::Tensor low = at::linear(x, as_matrix(delta->a, x));  // [..., r]
         y = at::add(y, at::linear(low, as_matrix(delta->b, x)), delta->scale);

@@ -24,6 +24,9 @@ struct Linear {
     at::Tensor weight;  ///< [out, in] or [out, C, kernel...]
     at::Tensor bias;    ///< [out] or undefined
     std::optional<LowRankDelta> delta;
+    /// Trailing input features that were added to the layer. Their product is a sum of its own: as
+    /// one sum, zeros there could still move where a matrix product splits it, and so its last bit.
+    std::int64_t added_features = 0;
 
     /// x [..., in] to [..., out].
     [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;

@@ -391,6 +391,7 @@ void CogVideoXTransformer::widen_input(std::int64_t channels) {
     std::vector<std::int64_t> shape = m.proj.weight.sizes().vec();
     shape[1] = shape[1] / m.config.in_channels * added;
     m.proj.weight = at::cat({m.proj.weight, at::zeros(shape, m.proj.weight.options())}, 1);
+    m.proj.added_features += m.proj.weight[0].numel() / channels * added;
     m.config.in_channels = channels;
 }
 
