@@ -33,6 +33,7 @@ void TensorBoardObserver::after_step(std::int64_t step, nlohmann::json& record,
                                      const nlohmann::json& performance) {
     nlohmann::json all = record;
     all["performance"] = performance;
+    all["performance"].erase("step");
     writer_->write(step, scalars_of(all));
 }
 

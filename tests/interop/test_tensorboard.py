@@ -58,12 +58,13 @@ def flat(record, path=""):
 
 def test_every_number_of_every_step_is_there(run, events):
     wanted = {}
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        step = record.pop("step")
-        for tag, value in flat(record):
-            wanted.setdefault(tag, []).append((step, value))
-    assert "validation/train/auc_v2t" in wanted
+    for file, prefix in (("metrics.jsonl", ""), ("performance.jsonl", "performance/")):
+        for line in (run / file).read_text().splitlines():
+            record = json.loads(line)
+            step = record.pop("step")
+            for tag, value in flat(record, prefix):
+                wanted.setdefault(tag, []).append((step, value))
+    assert {"validation/train/auc_v2t", "performance/tokens_per_second"} <= set(wanted)
     assert set(events.Tags()["scalars"]) == set(wanted)
     for tag, points in wanted.items():
         got = [(e.step, e.value) for e in events.Scalars(tag)]
