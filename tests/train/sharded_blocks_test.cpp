@@ -10,6 +10,7 @@
 #include "models/cogvideox/random_model.h"
 #include "support/errors.h"
 #include "support/tensors.h"
+#include "train/noted_ranks.h"
 
 namespace matrix {
 namespace {
@@ -23,7 +24,7 @@ std::unique_ptr<train::ShardedBlocks> sharded(Communicator& all) {
     return std::make_unique<train::ShardedBlocks>(all.subgroup(ranks, "base"));
 }
 
-/// A block of 13 elements, which neither 2 nor 3 ranks share evenly, or of 2, too few for some.
+/// A block of 13 elements, which no 2 to 4 ranks share evenly, or of 2, too few for some.
 std::vector<at::Tensor> block(std::int64_t number, at::ScalarType dtype) {
     const std::string name = "block " + std::to_string(number);
     return number == 2 ? std::vector{random_tensor({2}, name).to(dtype)}
@@ -74,22 +75,24 @@ TEST_P(ShardedBlocks, KeepTheirShare) {
     });
 }
 
-TEST_P(ShardedBlocks, PrefetchesChangeNothing) {
+TEST_P(ShardedBlocks, PrefetchesGatherAheadAndNothingElse) {
     test::run_in_threads(GetParam(), [](Communicator& all) {
-        const auto blocks = sharded(all);
+        test::NotedRanks::Notes notes;
+        train::ShardedBlocks blocks(std::make_unique<test::NotedRanks>(all, notes));
         for (std::int64_t i = 0; i < 3; ++i) {
-            (void)blocks->adopt(block(i, at::kFloat));
+            (void)blocks.adopt(block(i, at::kFloat));
         }
-        for (const std::int64_t none : {-1, 3}) {
-            blocks->prefetch(none);
+        for (const std::int64_t number : {-1, 3, 2, 0, 2}) {  // none, none, and one under way
+            blocks.prefetch(number);
         }
-        blocks->prefetch(2);
-        blocks->prefetch(0);
-        blocks->prefetch(2);  // under way already
-        expect_block(blocks->acquire(0), 0, at::kFloat);
-        expect_block(blocks->acquire(1), 1, at::kFloat);
-        expect_block(blocks->acquire(2), 2, at::kFloat);
-        blocks->prefetch(1);  // never acquired
+        using Names = std::vector<std::string>;
+        EXPECT_EQ(notes.names, (Names{"weights of block 2", "weights of block 0"}));
+        expect_block(blocks.acquire(0), 0, at::kFloat);
+        expect_block(blocks.acquire(1), 1, at::kFloat);
+        expect_block(blocks.acquire(2), 2, at::kFloat);
+        EXPECT_EQ(notes.names,
+                  (Names{"weights of block 2", "weights of block 0", "weights of block 1"}));
+        blocks.prefetch(1);  // never acquired
     });
 }
 
@@ -135,7 +138,7 @@ TEST_P(ShardedBlocks, AreTheModel) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ShardedBlocks, ::testing::Values(2, 3));
+INSTANTIATE_TEST_SUITE_P(Ranks, ShardedBlocks, ::testing::Values(2, 3, 4));
 
 TEST(ShardedBlocks, AreOfOneDtype) {
     test::run_in_threads(2, [](Communicator& all) {

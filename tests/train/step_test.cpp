@@ -5,9 +5,11 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "distributed/thread_group.h"
 #include "support/tensors.h"
+#include "train/counted_group.h"
 #include "train/trajectory.h"
 
 namespace matrix {
@@ -185,28 +187,31 @@ class TrainingStepOf : public ::testing::TestWithParam<Shared> {};
 
 TEST_P(TrainingStepOf, RanksIsThatOfOneProcess) {
     static const Whole whole;
-    const auto [world, context, accumulation] = GetParam();
-    test::run_in_threads(
-        world, [&, context = context, accumulation = accumulation](distributed::Communicator& all) {
-            const auto group = train::make_sequence_group(all, context);
-            const train::Ranks ranks{all, group.get(), context};
-            const std::int64_t count = 4 / ranks.num_replicas() / accumulation;
-            Trajectory own;
-            train::GradientExchange gradients(own.trained, all, kSmallBuckets);
-            EXPECT_GT(gradients.num_buckets(), 4u);
-            for (std::int64_t step = 0; step < kSteps; ++step) {
-                std::vector<train::Batch> batches;
-                for (std::int64_t m = 0; m < accumulation; ++m) {
-                    const std::int64_t begin = (m * ranks.num_replicas() + ranks.replica()) * count;
-                    batches.push_back(samples(own, step, begin, begin + count));
-                }
-                const train::StepResult result = step_on(own, batches, ranks, gradients);
-                expect_same_step(result, whole.results[static_cast<std::size_t>(step)],
-                                 "step " + std::to_string(step));
-                EXPECT_EQ(gradients.num_overlapped(), gradients.num_buckets());
+    const Shared shared = GetParam();
+    test::run_in_threads(shared.ranks, [&](distributed::Communicator& all) {
+        std::optional<test::CountedGroup> group;
+        if (shared.context > 1) {
+            group.emplace(all, shared.context);
+        }
+        const train::Ranks ranks{all, group ? &*group : nullptr, shared.context};
+        const std::int64_t count = 4 / ranks.num_replicas() / shared.accumulation;
+        Trajectory own;
+        train::GradientExchange gradients(own.trained, all, kSmallBuckets);
+        EXPECT_GT(gradients.num_buckets(), 4u);
+        for (std::int64_t step = 0; step < kSteps; ++step) {
+            std::vector<train::Batch> batches;
+            for (std::int64_t m = 0; m < shared.accumulation; ++m) {
+                const std::int64_t begin = (m * ranks.num_replicas() + ranks.replica()) * count;
+                batches.push_back(samples(own, step, begin, begin + count));
             }
-            expect_same_tensors(own, whole.trajectory);
-        });
+            const train::StepResult result = step_on(own, batches, ranks, gradients);
+            expect_same_step(result, whole.results[static_cast<std::size_t>(step)],
+                             "step " + std::to_string(step));
+            EXPECT_EQ(gradients.num_overlapped(), gradients.num_buckets());
+        }
+        expect_same_tensors(own, whole.trajectory);
+        EXPECT_TRUE(!group || group->num_exchanges > 0) << "every rank ran the whole clip";
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(Shares, TrainingStepOf,

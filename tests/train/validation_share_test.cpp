@@ -9,6 +9,7 @@
 #include "matrix/train/validation.h"
 #include "support/tensors.h"
 #include "train/clips.h"
+#include "train/counted_group.h"
 #include "train/trajectory.h"
 
 namespace matrix {
@@ -63,9 +64,10 @@ TEST(ValidationShare, IsThatOfReplicas) {
     const nlohmann::json expected = alone(clips);
     test::run_in_threads(4, [&](Communicator& all) {
         test::Trajectory trajectory;
-        const auto group = train::make_sequence_group(all, 2);
+        const test::CountedGroup group(all, 2);
         const nlohmann::json actual =
-            validate(trajectory, *trajectory.model, clips, {all, group.get(), 2});
+            validate(trajectory, *trajectory.model, clips, {all, &group, 2});
+        EXPECT_GT(group.num_exchanges, 0) << "every rank ran the whole clip";
         for (const char* name : {"loss_denoise", "enrich_v2t", "aas_v2t", "aas_v2v"}) {
             EXPECT_NEAR(actual.at(name), expected.at(name), 1e-5) << name;
         }

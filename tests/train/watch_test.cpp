@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <thread>
 
 namespace matrix::train {
 namespace {
@@ -73,14 +75,14 @@ TEST(LossWatch, LeavesValuesThatAreNotFiniteAlone) {
     EXPECT_NE(watch.look(1.1), std::nullopt) << "the median is that of the others";
 }
 
-// Each that waited for its thread's next look would take a second; hundreds, longer than a test
-// may.
+// Each that waited for its thread's next look would take a second; all, longer than a test may.
 TEST(StallWatch, EndsAtOnce) {
     for (int i = 0; i < 400; ++i) {
         StallWatch watch([] { return std::string(); });
         if (i % 2 == 1) {
             watch.begin("step 1");
         }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));  // until it is looking
     }
 }
 

@@ -129,5 +129,28 @@ INSTANTIATE_TEST_SUITE_P(Splits, Context,
                                     (std::get<bool>(test.param) ? "_checkpointed" : "");
                          });
 
+// A tap's minus infinity that gets the gradient zero gives zero, and not NaN, for what it is made
+// of, as it would on one rank.
+TEST(ContextTap, LeavesMinusInfinityWithoutGradient) {
+    const auto gradients = [](const nn::SequenceGroup* group) {
+        CogVideoXTransformer model = random_model(random_config());
+        const auto leaves = attach_random_lora(model);
+        ForwardOptions options;
+        options.sequence = group;
+        const auto read = [](const nn::TapInput& in) {
+            return in.query.square().mean() + at::tensor({1.0F, 0.0F}).log();  // [2]
+        };
+        options.taps[2] = {read, nn::Tap::OverHeads::kLogMean};
+        const at::Tensor tap = model.forward(random_input(), options).tap_outputs.at(2);
+        torch::autograd::backward({tap}, {at::tensor({1.0F, 0.0F})});
+        return leaves.at("transformer_blocks.2.attn1.to_q.A").grad();
+    };
+    EXPECT_GT(gradients(nullptr).abs().max().item<double>(), 0);
+    test::run_in_threads(2, [&](distributed::Communicator& all) {
+        const auto group = train::make_sequence_group(all, 2);
+        EXPECT_TRUE(gradients(group.get()).isfinite().all().item<bool>());
+    });
+}
+
 }  // namespace
 }  // namespace matrix::models
