@@ -58,7 +58,6 @@ public:
           checkpoints_(settings.output, settings.checkpoint.keep_last,
                        best_rule(settings.checkpoint)) {
         position().config = settings.checkpoint_config;
-        position().score_metric = settings.checkpoint.best_metric.value_or("");
     }
 
     void go() {
@@ -109,7 +108,7 @@ private:
         write_file_atomically(settings_.output / "config.json", settings_.config_text);
         metrics_.emplace(settings_.output / "metrics.jsonl", position().step);
         performance_file_.emplace(settings_.output / "performance.jsonl", position().step);
-        // PHASES stalls_.emplace([this] { return ranks_.all.phases(); });
+        stalls_.emplace([this] { return ranks_.all.phases(); });
     }
 
     void one_step(BatchStream& stream, log::Progress& progress) {
@@ -194,6 +193,8 @@ private:
         }
         if (signal && !last) {
             checkpoints_.wait();
+            // Launchers end the other processes when the first one leaves.
+            ranks_.all.barrier("the last checkpoint");
             progress.finish();
             log::info("stopped by signal " + std::to_string(*signal) + " after " + step_name(step) +
                       "; --resume auto goes on from here");
@@ -205,9 +206,9 @@ private:
         if (!ranks_.is_main()) {
             return;
         }
-        const std::string& metric = position().score_metric;
-        position().score = !metric.empty() && record.contains("validation")
-                               ? checkpoint_score(record["validation"], metric)
+        const std::optional<std::string>& metric = settings_.checkpoint.best_metric;
+        position().score = metric && record.contains("validation")
+                               ? checkpoint_score(record["validation"], *metric)
                                : std::nullopt;
         checkpoints_.write(Snapshot::take(state_.trained, parts_.adapter_info,
                                           state_.optimizer.state(), position()),

@@ -11,14 +11,11 @@
 namespace matrix::train {
 namespace {
 
-// Chosen here: a window that the learning rate hardly moves in, and factors that the spread between
-// timesteps and between clip lengths stays below.
+// Chosen here: a window that the learning rate hardly moves in, and a factor that the spread
+// between timesteps stays below.
 constexpr std::size_t kWindow = 100;
 constexpr std::size_t kEnough = 20;
 constexpr double kSpike = 5.0;
-constexpr double kStall = 10.0;
-constexpr double kShortestStall = 30.0;  // seconds
-constexpr double kUnknownStep = 60.0;    // seconds, before there are steps to compare with
 constexpr std::chrono::seconds kPoll{1};
 
 }  // namespace
@@ -55,8 +52,8 @@ std::optional<std::string> LossWatch::look(double loss) {
     return text;
 }
 
-StallWatch::StallWatch(std::function<std::string()> where)
-    : where_(std::move(where)), thread_([this] { run(); }) {}
+StallWatch::StallWatch(std::function<std::string()> where, const StallLimits& limits)
+    : where_(std::move(where)), limits_(limits), thread_([this] { run(); }) {}
 
 StallWatch::~StallWatch() {
     {
@@ -87,7 +84,8 @@ void StallWatch::run() {
             continue;
         }
         const double taken = std::chrono::duration<double>(Clock::now() - *began_).count();
-        if (taken < std::max(kShortestStall, kStall * seconds_.median().value_or(kUnknownStep))) {
+        const double usual = seconds_.median().value_or(limits_.unknown_step_seconds);
+        if (taken < std::max(limits_.shortest_seconds, limits_.factor * usual)) {
             continue;
         }
         began_.reset();

@@ -33,12 +33,20 @@ private:
     RecentValues recent_;
 };
 
+/// How long a step may take before it is reported. Chosen here: the spread between clip lengths
+/// stays below.
+struct StallLimits {
+    double factor = 10.0;                ///< of the usual step
+    double shortest_seconds = 30.0;      ///< less is never reported
+    double unknown_step_seconds = 60.0;  ///< the usual step, before there are steps to compare with
+};
+
 /// Reports a step that takes far longer than usual while it still hangs, from a thread of its own;
 /// once a step.
 class StallWatch {
 public:
     /// `where` says what every rank is at; it is called on the thread.
-    explicit StallWatch(std::function<std::string()> where);
+    explicit StallWatch(std::function<std::string()> where, const StallLimits& limits = {});
     ~StallWatch();
     StallWatch(const StallWatch&) = delete;
     StallWatch& operator=(const StallWatch&) = delete;
@@ -51,6 +59,7 @@ private:
     void run();
 
     std::function<std::string()> where_;
+    StallLimits limits_;
     std::mutex mutex_;
     std::condition_variable wake_;
     RecentValues seconds_;

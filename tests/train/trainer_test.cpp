@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -12,6 +14,7 @@
 
 #include "distributed/thread_group.h"
 #include "matrix/core/files.h"
+#include "matrix/core/signals.h"
 #include "matrix/train/checkpoint.h"
 #include "support/errors.h"
 #include "support/temp_directory.h"
@@ -27,10 +30,14 @@ namespace fs = std::filesystem;
 /// Does something after given steps, as a kill would; counts what it is told.
 struct Watcher : train::StepObserver {
     std::function<void(std::int64_t)> after;
+    std::map<std::int64_t, double> validation;  ///< held-out loss by step
     std::vector<std::int64_t> started, ended;
     void at_start(std::int64_t step) override { started.push_back(step); }
     void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override {
         record["seen"] = step;
+        if (validation.count(step) != 0) {
+            record["validation"] = {{"heldout", {{"loss_denoise", validation[step]}}}};
+        }
         if (after) {
             after(step);
         }
@@ -254,6 +261,20 @@ void expect_finite_steps(const fs::path& run, std::size_t count) {
     }
 }
 
+TEST(Trainer, ScoresTheCheckpointsOfValidatedStepsAlone) {
+    const test::TempDirectory run;
+    Process process;
+    process.settings.checkpoint.best_metric = "loss_denoise";
+    process.watcher.validation = {{4, 0.5}};
+    process.run(run.path());
+    const nlohmann::json scored =
+        nlohmann::json::parse(read_text_file(run / "checkpoints/step-00000004/state.json"));
+    EXPECT_EQ(scored["score"], 0.5);
+    EXPECT_EQ(scored["score_metric"], "loss_denoise");
+    EXPECT_TRUE(last_state(run.path())["score"].is_null());
+    EXPECT_TRUE(last_state(run.path())["score_metric"].is_null());
+}
+
 TEST(Trainer, RollsBackAndPassesOverTheSamples) {
     const test::TempDirectory run, whole;
     RollingBack process({7});
@@ -340,11 +361,13 @@ TEST(Trainer, GoesOnWithAnotherGlobalBatchAndSaysSo) {
     expect_finite_steps(run.path(), 6);
 }
 
-/// Runs as two ranks, each with one sample of a step's two; `prepare` gets each rank's process.
-/// Rank 1 is given a directory of its own, to see that it writes nothing.
+/// Runs as two ranks, each with one sample of a step's two; `prepare` gets each rank's process, and
+/// `stopped` what a signal makes each throw. Rank 1 is given a directory of its own, to see that it
+/// writes nothing.
 void run_two(const fs::path& output, const fs::path& others,
              const std::function<void(Process&, int rank)>& prepare = {},
-             const std::optional<fs::path>& resume = std::nullopt) {
+             const std::optional<fs::path>& resume = std::nullopt,
+             const std::function<void(const Stopped&)>& stopped = {}) {
     test::run_in_threads(2, [&](distributed::Communicator& all) {
         Process process;
         process.settings.train.gradient_accumulation = 1;
@@ -352,7 +375,12 @@ void run_two(const fs::path& output, const fs::path& others,
         if (prepare) {
             prepare(process, all.rank());
         }
-        process.run(all.rank() == 0 ? output : others, resume, {all});
+        try {
+            process.run(all.rank() == 0 ? output : others, resume, {all});
+        } catch (const Stopped& signal) {
+            ASSERT_TRUE(stopped);
+            stopped(signal);
+        }
     });
 }
 
@@ -422,6 +450,32 @@ TEST(Trainer, RanksStopTogetherAndNameTheClips) {
                 << *messages.begin();
         }
     }
+}
+
+// A launcher ends the other processes as soon as one has left.
+TEST(TrainerDeathTest, RanksLeaveAfterASignalOnceTheCheckpointIsThere) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const test::TempDirectory run, others;
+    const auto stop_both = [&] {
+        install_stop_signals();
+        std::atomic<int> sound = 0;
+        run_two(
+            run.path(), others.path(),
+            [](Process& process, int rank) {
+                process.watcher.after = [rank](std::int64_t step) {
+                    if (step == 2 && rank == 1) {
+                        ::raise(SIGUSR1);
+                    }
+                };
+            },
+            std::nullopt,
+            [&](const Stopped& stopped) {
+                sound += stopped.signal == SIGUSR1 &&
+                         fs::exists(run / "checkpoints" / "step-00000003" / "state.json");
+            });
+        return sound == 2;
+    };
+    EXPECT_EXIT(::_exit(stop_both() ? 7 : 1), ::testing::ExitedWithCode(7), "");
 }
 
 TEST(Trainer, RanksRollBackTogether) {

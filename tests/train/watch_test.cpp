@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <limits>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -73,6 +75,33 @@ TEST(LossWatch, LeavesValuesThatAreNotFiniteAlone) {
         EXPECT_EQ(watch.look(0.2), std::nullopt);
     }
     EXPECT_NE(watch.look(1.1), std::nullopt) << "the median is that of the others";
+}
+
+TEST(StallWatch, ReportsAStepThatHangsAndNoOther) {
+    std::mutex mutex;
+    std::condition_variable called;
+    int count = 0;
+    const auto where = [&] {
+        const std::lock_guard lock(mutex);
+        ++count;
+        called.notify_all();
+        return std::string("rank 1: reading clips");
+    };
+    ::testing::internal::CaptureStderr();
+    {
+        StallWatch watch(where, {10.0, 0.5, 0.0});
+        watch.begin("step 1");
+        watch.end();
+        watch.begin("step 2");
+        std::unique_lock lock(mutex);
+        EXPECT_TRUE(called.wait_for(lock, std::chrono::seconds(30), [&] { return count > 0; }));
+        lock.unlock();
+        std::this_thread::sleep_for(std::chrono::milliseconds(2500));  // would be told again
+    }
+    const std::string said = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(count, 1) << said;
+    EXPECT_NE(said.find("step 2 has taken "), std::string::npos) << said;
+    EXPECT_NE(said.find("s and is not done: rank 1: reading clips"), std::string::npos) << said;
 }
 
 // Each that waited for its thread's next look would take a second; all, longer than a test may.
