@@ -81,7 +81,8 @@ RunConfig read_run_config(const std::filesystem::path& path,
     }
     append(faults, unsupported(config));
     append(faults, data_cache::check(config.data));
-    append(faults, train::check(config.checkpoint, config.validation, config.alignment));
+    append(faults,
+           train::check(config.train, config.checkpoint, config.validation, config.alignment));
     if (config.parallel.shard_base && !config.memory.checkpointing) {
         faults.emplace_back(
             "parallel.shard_base: a graph that keeps everything keeps the whole base too; set "

@@ -12,6 +12,7 @@
 
 #include "core/descriptor.h"
 #include "matrix/core/error.h"
+#include "matrix/core/system_error.h"
 
 namespace matrix {
 
@@ -76,7 +77,7 @@ int Descriptor::close() noexcept {
 
 void throw_errno(const fs::path& path, const std::string& what) {
     const int reason = errno;
-    throw RunError(path.string() + ": cannot " + what + ": " + std::strerror(reason));
+    throw SystemError(path.string() + ": cannot " + what + ": " + std::strerror(reason), reason);
 }
 
 Descriptor open_for_reading(const fs::path& path) {

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "matrix/core/error.h"
+#include "matrix/core/system_error.h"
 #include "matrix/tensor_io/safetensors.h"
 #include "tensor_io/safetensors_header.h"
 
@@ -60,7 +61,8 @@ public:
 private:
     [[noreturn]] static void fail(const std::filesystem::path& path, const std::string& what,
                                   int reason) {
-        throw RunError(path.string() + ": cannot " + what + ": " + std::strerror(reason));
+        throw SystemError(path.string() + ": cannot " + what + ": " + std::strerror(reason),
+                          reason);
     }
 
     void* data_ = nullptr;

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "matrix/core/system_error.h"
 #include "matrix/log/log.h"
 #include "train/checkpoint_state.h"
 
@@ -107,6 +109,12 @@ std::optional<fs::path> last_checkpoint(const fs::path& run) {
             (void)read_verified_state(directory);
         } catch (const OtherVersion&) {
             throw;
+        } catch (const SystemError& error) {
+            if (error.reason() != ENOENT) {
+                throw;  // it may be sound, and a run from an earlier one deletes it
+            }
+            damaged.emplace_back(error.what());
+            continue;
         } catch (const RunError& error) {
             damaged.emplace_back(error.what());
             continue;

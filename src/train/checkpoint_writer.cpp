@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "matrix/core/error.h"
+#include "matrix/log/log.h"
 
 namespace matrix::train {
 namespace {
@@ -33,8 +34,11 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path run, std::int64_t keep_
     : run_(std::move(run)), keep_last_(keep_last), best_(std::move(best)) {}
 
 CheckpointWriter::~CheckpointWriter() {
-    if (running_.valid()) {
-        running_.wait();
+    try {
+        wait();
+    } catch (const std::exception& error) {
+        // Something else ends the run, and this may be why it cannot go on from where it was.
+        log::error(std::string("the last checkpoint was not written: ") + error.what());
     }
 }
 

@@ -115,10 +115,16 @@ FieldTable fields(ValidationConfig& c) {
     return table;
 }
 
-std::vector<std::string> check(const CheckpointConfig& checkpoint,
+std::vector<std::string> check(const TrainConfig& train, const CheckpointConfig& checkpoint,
                                const ValidationConfig& validation,
                                const alignment::AlignmentConfig& alignment) {
     std::vector<std::string> faults;
+    if (train.non_finite == "rollback" && checkpoint.every_steps == 0) {
+        faults.emplace_back(
+            "train.non_finite: \"rollback\" goes back to a checkpoint, and checkpoint.every_steps "
+            "= "
+            "0 writes none on the way; set it, or choose \"stop\" or \"skip\"");
+    }
     if (!checkpoint.best_metric) {
         return faults;
     }

@@ -16,8 +16,8 @@ namespace matrix::train {
 struct RunState {
     RunState(const RunParts& parts, const RunSettings& settings);
 
-    /// Rank 0 reads the checkpoint; every rank gets what it holds. RunError on every rank for one
-    /// that does not fit, and nothing is changed then.
+    /// Rank 0 reads the checkpoint; every rank gets its position, and its tensors with share().
+    /// RunError on every rank for one that does not fit.
     void load(const std::filesystem::path& checkpoint);
     /// Rank 0's tensors become everybody's.
     void share();

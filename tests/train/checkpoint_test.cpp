@@ -260,6 +260,19 @@ TEST(Checkpoint, PassesDamagedOnesOver) {
     }
 }
 
+// A run that went on from an earlier one would delete it, though it may be sound.
+TEST(Checkpoint, WhatCannotBeReadNowIsNotPassedOver) {
+    const test::TempDirectory run;
+    save(run.path(), 2);
+    save(run.path(), 4);
+    const fs::path file = train::checkpoint_directory(run.path(), 4) / "adapter.safetensors";
+    fs::remove(file);
+    EXPECT_EQ(train::last_checkpoint(run.path()), train::checkpoint_directory(run.path(), 2));
+    fs::create_symlink(file, file);
+    test::expect_error([&] { (void)train::last_checkpoint(run.path()); },
+                       {file.string() + ": cannot open: "});
+}
+
 TEST(Checkpoint, AnotherVersionIsNoDamage) {
     const test::TempDirectory run;
     save(run.path(), 2);
@@ -344,9 +357,9 @@ TEST(Checkpoint, TheBestIsOfAScoreThatThereIs) {
     alignment::AlignmentConfig alignment;
     const auto faults = [&](const char* metric) {
         config.best_metric = metric;
-        return train::check(config, validation, alignment);
+        return train::check({}, config, validation, alignment);
     };
-    EXPECT_EQ(train::check(config, validation, alignment).size(), 0u);
+    EXPECT_EQ(train::check({}, config, validation, alignment).size(), 0u);
     ASSERT_EQ(faults("loss_denoise").size(), 1u);
     EXPECT_THAT(faults("loss_denoise")[0], HasSubstr("validation.every_steps = 0"));
     validation.every_steps = 5;
@@ -358,6 +371,19 @@ TEST(Checkpoint, TheBestIsOfAScoreThatThereIs) {
     std::vector<std::string> unknown;
     train::fields(config).set("best_metric=auc", unknown);
     EXPECT_EQ(unknown.size(), 1u);
+}
+
+TEST(Checkpoint, ARollbackWantsCheckpoints) {
+    train::TrainConfig train;
+    train.non_finite = "rollback";
+    train::CheckpointConfig config;
+    EXPECT_TRUE(train::check(train, config, {}, {}).empty());
+    config.every_steps = 0;
+    ASSERT_EQ(train::check(train, config, {}, {}).size(), 1u);
+    EXPECT_THAT(train::check(train, config, {}, {})[0],
+                ::testing::StartsWith("train.non_finite: \"rollback\""));
+    train.non_finite = "skip";
+    EXPECT_TRUE(train::check(train, config, {}, {}).empty());
 }
 
 TEST(Checkpoint, DiscardsLaterAndUnfinishedOnes) {

@@ -32,7 +32,7 @@ public:
     /// With `best`, scores in the snapshots are of its metric, and the best one is kept.
     CheckpointWriter(std::filesystem::path run, std::int64_t keep_last,
                      std::optional<BestRule> best);
-    /// Waits for the write in progress; an error that nobody has asked for is lost.
+    /// Waits for the write in progress; an error that nobody has asked for goes to the log.
     ~CheckpointWriter();
     CheckpointWriter(const CheckpointWriter&) = delete;
     CheckpointWriter& operator=(const CheckpointWriter&) = delete;

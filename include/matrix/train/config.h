@@ -70,8 +70,9 @@ struct ValidationConfig {
 [[nodiscard]] FieldTable fields(ValidationConfig& config);
 
 /// Faults that no single field shows, one line each: a best checkpoint by a score that no
-/// validation of this run computes.
-[[nodiscard]] std::vector<std::string> check(const CheckpointConfig& checkpoint,
+/// validation of this run computes, a rollback to checkpoints that it does not write.
+[[nodiscard]] std::vector<std::string> check(const TrainConfig& train,
+                                             const CheckpointConfig& checkpoint,
                                              const ValidationConfig& validation,
                                              const alignment::AlignmentConfig& alignment);
 
