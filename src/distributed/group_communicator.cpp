@@ -177,6 +177,12 @@ std::unique_ptr<Work> GroupCommunicator::all_to_all(at::Tensor& output, const at
     });
 }
 
+void GroupCommunicator::check() {
+    if (const auto failure = rendezvous_->failure()) {
+        throw RunError(*failure);
+    }
+}
+
 void GroupCommunicator::barrier(std::string_view what) {
     // Every rank knows a sum only once every rank has given its part.
     at::Tensor arrived = at::ones({1}, at::TensorOptions(at::kInt).device(device_));

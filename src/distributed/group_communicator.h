@@ -39,6 +39,7 @@ public:
                                          std::string_view what) override;
     std::unique_ptr<Work> all_to_all(at::Tensor& output, const at::Tensor& input,
                                      std::string_view what) override;
+    void check() override;
     void barrier(std::string_view what) override;
     std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
                                            std::string_view name) override;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "distributed/group_communicator.h"
+#include "distributed/messages.h"
 
 namespace matrix::distributed {
 namespace {
@@ -91,31 +92,60 @@ private:
     }
 
     void watch() {
+        FailedExchange exchange;
+        try {
+            if (wait_for_failure(exchange)) {
+                (void)rendezvous().fail(exchange);
+            }
+        } catch (const std::exception& error) {  // a GPU that answers no more
+            exchange.cause = first_line(error.what());
+            (void)rendezvous().fail(exchange);
+        }
+        if (rendezvous().failure() && !stopping()) {
+            try {
+                backend().abort();
+            } catch (const std::exception&) {
+                // What failed has been said; the host's next call here throws it.
+            }
+        }
+    }
+
+    [[nodiscard]] bool stopping() {
+        const std::lock_guard lock(mutex_);
+        return stopping_;
+    }
+
+    /// Until an exchange of this group fails, which goes into `exchange`; false where another
+    /// group's did (kernels of this one may wait for a rank that is held up there) or none will.
+    bool wait_for_failure(FailedExchange& exchange) {
         std::unique_lock lock(mutex_);
         while (!wake_.wait_for(lock, kPoll, [this] { return stopping_; })) {
             if (rendezvous().failure()) {
-                // In another group: kernels of this one may wait for a rank that is held up there.
-                lock.unlock();
-                backend().abort();
-                return;
+                return false;
             }
-            while (!under_way_.empty() && under_way_.front().work->isCompleted()) {
+            while (!under_way_.empty()) {
+                const UnderWay& front = under_way_.front();
+                exchange = front.exchange;
+                // One that failed counts as completed.
+                const bool completed = front.work->isCompleted();
+                if (const std::exception_ptr failed = front.work->exception()) {
+                    std::rethrow_exception(failed);
+                }
+                if (!completed) {
+                    break;
+                }
                 under_way_.pop_front();
                 if (!under_way_.empty()) {
                     // Exchanges run one after the other: this one could not have ended before.
                     under_way_.front().since = Clock::now();
                 }
             }
-            if (under_way_.empty() || Clock::now() - under_way_.front().since < timeout()) {
-                continue;
+            if (!under_way_.empty() && Clock::now() - under_way_.front().since >= timeout()) {
+                exchange.cause = "no result within the timeout";
+                return true;
             }
-            FailedExchange exchange = under_way_.front().exchange;
-            exchange.cause = "no result within the timeout";
-            lock.unlock();
-            (void)rendezvous().fail(exchange);
-            backend().abort();
-            return;
         }
+        return false;
     }
 
     std::mutex mutex_;

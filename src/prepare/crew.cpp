@@ -15,6 +15,7 @@ void Crew::meet(const std::string& what) const {
         at::Tensor highest = at::tensor({signal}, at::kInt).to(ranks_->device());
         ranks_->all_reduce(highest, distributed::ReduceOp::kMax, what)->wait();
         signal = highest.item<int>();
+        ranks_->check();
     }
     if (signal != 0) {
         throw Stopped{signal};

@@ -56,6 +56,7 @@ void agree(StepFacts& facts, const Ranks& ranks, const std::string& name) {
     at::Tensor sums = at::tensor(values, at::kDouble).to(ranks.all.device());
     ranks.all.all_reduce(sums, distributed::ReduceOp::kSum, "counts, " + name)->wait();
     const at::Tensor host = sums.cpu();
+    ranks.all.check();
     const double* sum = host.const_data_ptr<double>();
     for (std::int64_t* count : counts) {
         *count = std::llround(*sum++);

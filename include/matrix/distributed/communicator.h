@@ -81,6 +81,9 @@ public:
     [[nodiscard]] virtual std::unique_ptr<Work> all_to_all(at::Tensor& output,
                                                            const at::Tensor& input,
                                                            std::string_view what) = 0;
+    /// RunError if an exchange has failed. On GPUs wait() does not block: what is read of a result
+    /// counts once this has been called behind the reading.
+    virtual void check() {}
     /// Returns when every rank has called it.
     virtual void barrier(std::string_view what) = 0;
 
