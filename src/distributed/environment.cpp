@@ -7,6 +7,7 @@
 #include "distributed/slurm.h"
 #include "distributed/variables.h"
 #include "matrix/core/error.h"
+#include "matrix/core/files.h"
 
 namespace matrix::distributed {
 namespace {
@@ -56,6 +57,15 @@ Environment read_mpirun(const Variables& variables) {
     environment.launcher = kMpirun;
     read_ranks(environment, variables, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
                "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE");
+    // Of Open MPI 4 and 5: two runs on one machine must not meet.
+    for (const char* name : {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"}) {
+        if (const auto job = variables.find(name)) {
+            environment.master_port =
+                port_of_job(std::stoull(hash_text(*job).substr(0, 8), nullptr, 16));
+            environment.store_prefix = "matrix/" + *job;
+            break;
+        }
+    }
     read_master(environment, variables, environment.world_size > environment.local_world_size);
     return environment;
 }

@@ -14,9 +14,6 @@ constexpr std::int64_t kAnyNumber = std::numeric_limits<std::int64_t>::max();
 // Slurm numbers what is no step of srun's (batch script, interactive shell, ...) down from 2^32
 // - 1.
 constexpr std::int64_t kFirstSpecialStep = 0xfffffff0;
-// Below the ports that Linux hands out by itself (32768 and above).
-constexpr std::int64_t kFirstPort = 10000;
-constexpr std::int64_t kNumPorts = 20000;
 
 int local_tasks(const Variables& variables, int world_size) {
     if (const auto tasks = variables.find(kTasksPerNode)) {
@@ -52,7 +49,7 @@ Environment read_slurm(const Variables& variables) {
         environment.master_address = first_host(variables.text("SLURM_STEP_NODELIST", kSrun));
     }
     const std::int64_t job = variables.number("SLURM_JOB_ID", kSrun, 0, kAnyNumber);
-    environment.master_port = static_cast<std::uint16_t>(kFirstPort + job % kNumPorts);
+    environment.master_port = port_of_job(static_cast<std::uint64_t>(job));
     environment.store_prefix =
         "matrix/" + std::to_string(job) + "." + variables.text("SLURM_STEP_ID", kSrun);
     return environment;

@@ -33,4 +33,9 @@ std::int64_t parse_number(const std::string& name, const std::string& text, std:
 
 constexpr int kMaxRanks = 1 << 20;
 
+/// A job's own port, below those that Linux hands out by itself (32768 and above).
+[[nodiscard]] constexpr std::uint16_t port_of_job(std::uint64_t job) {
+    return static_cast<std::uint16_t>(10000 + job % 20000);
+}
+
 }  // namespace matrix::distributed

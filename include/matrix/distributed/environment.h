@@ -33,7 +33,8 @@ using Lookup = std::function<std::optional<std::string>(const std::string& name)
 ///                      for more than one process); TORCHELASTIC_{USE_AGENT_STORE, RUN_ID,
 ///                      RESTART_COUNT}
 ///   Open MPI's mpirun  OMPI_COMM_WORLD_{RANK, SIZE, LOCAL_RANK, LOCAL_SIZE}; MASTER_ADDR and
-///                      MASTER_PORT, wanted over several machines
+///                      MASTER_PORT, wanted over several machines, on one from PMIX_NAMESPACE or
+///                      OMPI_MCA_ess_base_jobid
 ///   Slurm's srun       SLURM_STEP_ID, SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID,
 ///                      SLURM_STEP_TASKS_PER_NODE with SLURM_NODEID, or SLURM_NTASKS_PER_NODE. The
 ///                      address is the first host of SLURM_STEP_NODELIST and the port comes from
