@@ -17,9 +17,6 @@ namespace {
 /// stderr gets one line per fault, whatever the message holds. Of several processes each says which
 /// one it is.
 void print_fault(std::string message) {
-    if (matrix::log::rank() > 0) {
-        message.insert(0, "rank " + std::to_string(matrix::log::rank()) + ": ");
-    }
     for (char& c : message) {
         if (c == '\n' || c == '\r') {
             c = ' ';
@@ -27,6 +24,10 @@ void print_fault(std::string message) {
     }
     while (!message.empty() && message.back() == ' ') {
         message.pop_back();
+    }
+    matrix::log::error_to_file(message);
+    if (matrix::log::rank() > 0) {
+        message.insert(0, "rank " + std::to_string(matrix::log::rank()) + ": ");
     }
     std::cerr << "matrix: " << message << '\n';
 }

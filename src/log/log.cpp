@@ -40,6 +40,7 @@ struct State {
     std::shared_ptr<TerminalSink> terminal = std::make_shared<TerminalSink>();
     std::shared_ptr<spdlog::logger> logger =
         std::make_shared<spdlog::logger>("matrix", spdlog::sinks_init_list{terminal});
+    std::shared_ptr<spdlog::logger> file_logger;  // none before there is a file
     int rank = 0;
 
     State() {
@@ -103,6 +104,9 @@ void open_file(const std::filesystem::path& path) {
         auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
         file->set_level(spdlog::level::info);
         file->set_pattern("%Y-%m-%d %H:%M:%S.%e rank " + std::to_string(state().rank) + " %l %v");
+        state().file_logger =
+            std::make_shared<spdlog::logger>("matrix", spdlog::sinks_init_list{file});
+        state().file_logger->flush_on(spdlog::level::info);
         auto logger = std::make_shared<spdlog::logger>(
             "matrix", spdlog::sinks_init_list{state().terminal, std::move(file)});
         logger->set_level(spdlog::level::trace);
@@ -125,6 +129,16 @@ void warning(std::string_view message) {
 }
 void error(std::string_view message) {
     write(spdlog::level::err, message);
+}
+void error_to_file(std::string_view message) {
+    std::shared_ptr<spdlog::logger> logger;
+    {
+        const std::lock_guard lock(state().mutex);
+        logger = state().file_logger;
+    }
+    if (logger) {
+        logger->error(spdlog::string_view_t(message.data(), message.size()));
+    }
 }
 
 }  // namespace matrix::log

@@ -178,6 +178,7 @@ TEST(LogFile, HasDateRankAndLevel) {
         debug("hidden");
         info("a line");
         warning("another");
+        error_to_file("printed elsewhere");
     });
     std::ifstream file(path);
     std::string line;
@@ -186,6 +187,8 @@ TEST(LogFile, HasDateRankAndLevel) {
     EXPECT_NE(line.find(" rank 3 info a line"), std::string::npos) << line;
     ASSERT_TRUE(std::getline(file, line));
     EXPECT_NE(line.find(" rank 3 warning another"), std::string::npos) << line;
+    ASSERT_TRUE(std::getline(file, line));
+    EXPECT_NE(line.find(" rank 3 error printed elsewhere"), std::string::npos) << line;
     EXPECT_FALSE(std::getline(file, line));
 }
 

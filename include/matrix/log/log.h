@@ -28,5 +28,7 @@ void info(std::string_view message);
 /// Warnings and errors go to stderr.
 void warning(std::string_view message);
 void error(std::string_view message);
+/// To the file alone, if there is one: for what the caller prints itself.
+void error_to_file(std::string_view message);
 
 }  // namespace matrix::log
