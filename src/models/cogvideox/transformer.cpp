@@ -79,9 +79,10 @@ struct CogVideoXTransformer::Impl {
     /// The rotation of the video rows that this rank holds.
     [[nodiscard]] at::Tensor own_rotation(const at::Tensor& rotation,
                                           const nn::JointRows& rows) const;
-    /// The block with its weights at hand, and the next one's on their way.
+    /// The block with its weights at hand, and those of the one that runs next, if any, on their
+    /// way.
     [[nodiscard]] CogVideoXBlock loaded(const CogVideoXBlock& block, std::int64_t index,
-                                        bool backward) const;
+                                        std::int64_t next) const;
 
 private:
     mutable std::mutex last_tables_mutex_;
@@ -261,9 +262,9 @@ at::Tensor CogVideoXTransformer::Impl::own_rotation(const at::Tensor& rotation,
 }
 
 CogVideoXBlock CogVideoXTransformer::Impl::loaded(const CogVideoXBlock& block, std::int64_t index,
-                                                  bool backward) const {
+                                                  std::int64_t next) const {
     const std::vector<at::Tensor> weights = block_weights->acquire(index);
-    block_weights->prefetch(backward ? index - 1 : index + 1);
+    block_weights->prefetch(next);
     return weights.empty() ? block : block.with_weights(weights);
 }
 
@@ -288,6 +289,8 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
     if (rows.group != nullptr) {
         x = nn::own_rows(x, 1, rows);  // [B, R, D]
     }
+    constexpr std::int64_t kNone = -1;
+    std::int64_t first_differentiated = kNone;
     for (std::int64_t i = 0; i < num_blocks(); ++i) {
         const CogVideoXBlock& block = m.blocks[static_cast<std::size_t>(i)];
         const auto tap_entry = options.taps.find(i);
@@ -295,18 +298,23 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
         const std::vector<at::Tensor> trainable = block.trainable();
         const bool differentiates =
             c10::GradMode::is_enabled() && (x.requires_grad() || !trainable.empty());
+        if (differentiates && first_differentiated == kNone) {
+            first_differentiated = i;
+        }
         std::vector<at::Tensor> outputs;
         if (differentiates && options.checkpointing) {
-            const nn::BlockFunction run = [&m, &block, i, context, tap](
+            // Backward ends at the first block that it differentiates: below, none is wanted.
+            const std::int64_t before = i > first_differentiated ? i - 1 : kNone;
+            const nn::BlockFunction run = [&m, &block, i, before, context, tap](
                                               const std::vector<at::Tensor>& inputs,
                                               nn::RecomputeMemo& memo) {
-                return m.loaded(block, i, memo.recomputing)
+                return m.loaded(block, i, memo.recomputing ? before : i + 1)
                     .run(inputs[0], context, tap, false, memo);
             };
             outputs = nn::recompute_in_backward(run, {x}, trainable);
         } else {
             nn::RecomputeMemo memo;
-            outputs = m.loaded(block, i, false).run(x, context, tap, differentiates, memo);
+            outputs = m.loaded(block, i, i + 1).run(x, context, tap, differentiates, memo);
         }
         x = outputs[0];
         if (tap) {
