@@ -186,6 +186,15 @@ train::RunSettings run_settings(const RunConfig& config) {
     return settings;
 }
 
+/// Ranks that saw other clips would draw from other orders without a word.
+void check_same_clips(distributed::Communicator& all, const data_cache::SampleSource& samples,
+                      const data_cache::SampleSource* held_out) {
+    distributed::check_equal(all,
+                             {{"clips", samples.fingerprint()},
+                              {"held-out clips", held_out ? held_out->fingerprint() : ""}},
+                             "comparing clips");
+}
+
 void check_world(const RunConfig& config, int world_size) {
     if (world_size % config.parallel.context != 0) {
         throw UsageError("parallel.context: " + std::to_string(world_size) +
@@ -200,9 +209,8 @@ std::vector<int> every_rank(const distributed::Communicator& all) {
     return ranks;
 }
 
-void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume) {
-    const distributed::Environment environment = distributed::read_environment();
-    log::set_rank(environment.rank);
+void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume,
+                  const distributed::Environment& environment) {
     install_stop_signals(environment.world_size > 1 ? kLauncherEcho : std::chrono::milliseconds(0));
     const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
     const at::Device device = choose_device(config.model.device, environment.local_rank);
@@ -220,8 +228,12 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     for (const std::string& warning : warnings(config)) {
         log::warning(warning);
     }
+    if (config.parallel.shard_base && all.world_size() == 1) {
+        log::warning("parallel.shard_base: one process keeps the whole base");
+    }
     const auto samples = open_samples(config, config.data, dtype, device, all);
     const auto held_out = open_held_out(config, dtype, device, all);
+    check_same_clips(all, *samples, held_out.get());
 
     const auto sequence = train::make_sequence_group(all, config.parallel.context);
     const bool sharded = config.parallel.shard_base && all.world_size() > 1;
@@ -251,17 +263,18 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
 }
 
 void train_main(const TrainFlags& flags) {
+    const distributed::Environment environment = distributed::read_environment();
+    log::set_rank(environment.rank);
     const RunConfig config = read_run_config(flags.config, flags.assignments);
     const ModelConfigs found = read_model_configs(config);
     if (flags.dry_run) {
-        const distributed::Environment environment = distributed::read_environment();
         check_world(config, environment.world_size);
         if (environment.rank == 0) {
             std::cout << memory_plan(config, environment.world_size).text();
         }
         return;
     }
-    run_training(config, found, flags.resume);
+    run_training(config, found, flags.resume, environment);
 }
 
 }  // namespace

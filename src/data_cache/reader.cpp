@@ -1,6 +1,7 @@
 #include "matrix/data_cache/reader.h"
 
 #include "matrix/core/error.h"
+#include "matrix/core/files.h"
 #include "matrix/core/random.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/log/log.h"
@@ -118,6 +119,17 @@ tensor_io::SafetensorsFile CacheReader::entry(EntryKind kind, const std::string&
 
 std::int64_t CacheReader::size() const {
     return static_cast<std::int64_t>(index_.clips.size());
+}
+
+std::string CacheReader::fingerprint() const {
+    std::string keys;
+    for (const CachedClip& clip : index_.clips) {
+        for (const std::string& key :
+             {clip.video_key, clip.masks_key, clip.id_map_key, clip.prompt_key}) {
+            keys += key + '\n';
+        }
+    }
+    return hash_text(keys);
 }
 
 at::Tensor CacheReader::empty_prompt() const {

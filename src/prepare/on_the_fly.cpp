@@ -1,6 +1,7 @@
 #include "matrix/prepare/on_the_fly.h"
 
 #include "matrix/core/error.h"
+#include "matrix/core/files.h"
 #include "matrix/data_source/doctor.h"
 #include "matrix/data_source/sample.h"
 #include "matrix/log/log.h"
@@ -63,6 +64,14 @@ OnTheFlySource::~OnTheFlySource() = default;
 
 std::int64_t OnTheFlySource::size() const {
     return static_cast<std::int64_t>(impl_->manifest.rows.size());
+}
+
+std::string OnTheFlySource::fingerprint() const {
+    std::string rows;
+    for (const data_source::Row& row : impl_->manifest.rows) {
+        rows += row.video + '\n' + row.prompt + '\n';
+    }
+    return hash_text(rows);
 }
 
 at::Tensor OnTheFlySource::empty_prompt() const {

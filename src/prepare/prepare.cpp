@@ -3,6 +3,7 @@
 #include "matrix/core/error.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"
+#include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
 #include "matrix/prepare/on_the_fly.h"
@@ -165,12 +166,22 @@ void require_usable(const DataConfig& config) {
     }
 }
 
-// A complete cache may be all that was copied to a machine that only trains.
-bool travels_alone(const DataConfig& config, const data_cache::EncoderIds& ids) {
-    std::error_code ignored;
-    const bool can_prepare =
-        std::filesystem::exists(config.path, ignored) && !ids.vae.empty() && !ids.text.empty();
-    return !can_prepare && std::filesystem::exists(data_cache::index_path(*config.cache), ignored);
+// A complete cache may be all that was copied to a machine that only trains. Where raw videos lie
+// with rank 0 alone, it decides: preparing is something that all ranks do or none.
+bool travels_alone(const PrepareOptions& options, const data_cache::EncoderIds& ids) {
+    const auto here = [&]() -> std::string {
+        std::error_code ignored;
+        const bool can_prepare = std::filesystem::exists(options.data.path, ignored) &&
+                                 !ids.vae.empty() && !ids.text.empty();
+        return !can_prepare &&
+                       std::filesystem::exists(data_cache::index_path(*options.data.cache), ignored)
+                   ? "alone"
+                   : "";
+    };
+    return !(options.ranks == nullptr
+                 ? here()
+                 : distributed::from_rank_0(*options.ranks, here, "looking for the data set"))
+                .empty();
 }
 
 void bring_up_to_date(const PrepareOptions& options, const Encoders& encoders,
@@ -246,7 +257,7 @@ std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& opti
     data_cache::FileHashes hashes(data_cache::hashes_path(*data.cache));
     const data_cache::EncoderIds ids = encoders.ids(hashes);
     std::unique_ptr<data_cache::CacheReader> reader;
-    if (travels_alone(data, ids)) {
+    if (travels_alone(options, ids)) {
         reader = data_cache::open_cache(data, ids, hashes, options.nearest_query);
     } else {
         bring_up_to_date(options, encoders, ids, hashes);

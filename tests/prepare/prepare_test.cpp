@@ -249,6 +249,21 @@ TEST_F(PrepareTest, AStaleCacheIsRebuiltOnOpening) {
     EXPECT_EQ(open()->get(0, 1, 2).video_moments.size(1), 1);
 }
 
+TEST_F(PrepareTest, AFingerprintIsOfTheClipsAndTheirOrder) {
+    const std::string rain = R"({"video": "b.mp4", "prompt": "Rain."})", a = Dataset::a_row();
+    const std::optional<std::string> cache = options_.data.cache;
+    for (const bool cached : {true, false}) {
+        options_.data.cache = cached ? cache : std::nullopt;
+        data_.write("metadata.jsonl", a + "\n" + rain + "\n");
+        const std::string fingerprint = open()->fingerprint();
+        EXPECT_EQ(open()->fingerprint(), fingerprint);
+        data_.write("metadata.jsonl", rain + "\n" + a + "\n");
+        EXPECT_NE(open()->fingerprint(), fingerprint) << cached;
+        data_.write("metadata.jsonl", a + "\n");
+        EXPECT_NE(open()->fingerprint(), fingerprint) << cached;
+    }
+}
+
 TEST_F(PrepareTest, AnInterruptedRunGoesOnWhereItWas) {
     fake_.fail_after = 6;  // in the second clip
     expect_error([&] { prepare(options_, fake_.get()); }, {"the power went out"});

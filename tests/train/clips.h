@@ -18,6 +18,7 @@ public:
     explicit Clips(std::int64_t size) : size_(size) {}
 
     [[nodiscard]] std::int64_t size() const override { return size_; }
+    [[nodiscard]] std::string fingerprint() const override { return std::to_string(size_); }
     [[nodiscard]] at::Tensor empty_prompt() const override { return at::full({8, 20}, -1.0); }
 
     [[nodiscard]] data_cache::EncodedSample get(std::int64_t row, std::uint64_t seed,

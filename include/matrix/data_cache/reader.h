@@ -24,6 +24,7 @@ public:
                 bool nearest_query);
 
     [[nodiscard]] std::int64_t size() const override;
+    [[nodiscard]] std::string fingerprint() const override;
     [[nodiscard]] EncodedSample get(std::int64_t index, std::uint64_t seed,
                                     std::uint64_t sample_number) const override;
     [[nodiscard]] at::Tensor empty_prompt() const override;

@@ -30,6 +30,9 @@ class SampleSource {
 public:
     virtual ~SampleSource() = default;
     [[nodiscard]] virtual std::int64_t size() const = 0;
+    /// Equal for sources of the same clips in the same order, as far as is known without reading
+    /// them: what processes that train together compare.
+    [[nodiscard]] virtual std::string fingerprint() const = 0;
     /// Row `index`, with the image noise version chosen by (seed, sample number): a cache picks one
     /// of its stored versions, encoding on the fly draws anew.
     [[nodiscard]] virtual EncodedSample get(std::int64_t index, std::uint64_t seed,

@@ -20,6 +20,7 @@ public:
     ~OnTheFlySource() override;
 
     [[nodiscard]] std::int64_t size() const override;
+    [[nodiscard]] std::string fingerprint() const override;
     [[nodiscard]] data_cache::EncodedSample get(std::int64_t index, std::uint64_t seed,
                                                 std::uint64_t sample_number) const override;
     [[nodiscard]] at::Tensor empty_prompt() const override;
