@@ -17,8 +17,8 @@ namespace matrix::train {
 /// bit for bit. All ranks run the same blocks in the same order.
 class ShardedBlocks final : public models::BlockWeights {
 public:
-    /// Exchanges go through `ranks`, which nothing else may use: gathers and gradients come in no
-    /// common order.
+    /// Exchanges go through `ranks`, which nothing else may use: a gather would else wait for the
+    /// gradients that backward sends beside it.
     explicit ShardedBlocks(std::unique_ptr<distributed::Communicator> ranks);
 
     /// Tensors of one dtype; what stands in for them takes one element each.

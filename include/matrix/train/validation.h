@@ -29,7 +29,7 @@ namespace matrix::train {
 /// timesteps: `loss_denoise`, and for each term that is on `auc_`, `bind_`, `enrich_` and `aas_`
 /// with `v2t` or `v2v` (means over the term's blocks), each block's under `blocks`; a score that no
 /// clip defines is null. All ranks call it, each scores its share of the clips, and all get the
-/// same result, in the bits that one rank would get with these weights.
+/// same result: with `parallel.context` 1 in the bits that one rank would get with these weights.
 [[nodiscard]] nlohmann::json validate(const RunParts& parts,
                                       const alignment::AlignmentConfig& config,
                                       const data_cache::SampleSource& samples);
