@@ -10,7 +10,7 @@
 #include "matrix/kernels/feed_forward.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/t5.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 
 namespace matrix::cli {
 namespace {

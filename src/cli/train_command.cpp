@@ -18,7 +18,7 @@
 #include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/models/cogvideox.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "matrix/train/checkpoint.h"
 #include "matrix/train/config_changes.h"
 #include "matrix/train/sharded_blocks.h"

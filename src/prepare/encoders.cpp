@@ -2,7 +2,7 @@
 
 #include "matrix/core/shape.h"
 #include "matrix/models/t5.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "matrix/tensor_io/weights.h"
 
 #include <ATen/ATen.h>

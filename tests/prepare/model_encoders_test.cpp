@@ -8,7 +8,7 @@
 #include "matrix/data_source/sample.h"
 #include "matrix/models/posterior.h"
 #include "matrix/models/t5.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "matrix/prepare/prepare.h"
 #include "support/errors.h"
 #include "support/tensors.h"

@@ -6,7 +6,7 @@
 #include "matrix/diffusion/noise_schedule.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/t5.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "matrix/tensor_io/weights.h"
 #include "matrix/text/t5_tokenizer.h"
 

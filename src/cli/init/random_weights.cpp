@@ -7,7 +7,7 @@
 #include "matrix/core/random.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/t5.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "matrix/tensor_io/safetensors.h"
 #include "matrix/tensor_io/weights.h"
 

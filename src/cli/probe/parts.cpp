@@ -6,6 +6,7 @@ const std::vector<Part>& parts() {
     static const std::vector<Part> kParts = {
         {"transformer", {"--model", "--inputs"}, {"--grad", "--adapter"}, run_transformer},
         {"vae.encode", {"--model", "--inputs"}, {"--tiling"}, run_vae_encode},
+        {"vae.decode", {"--model", "--inputs"}, {"--tiling"}, run_vae_decode},
         {"rope", {"--model", "--frames", "--height", "--width"}, {}, run_rope},
         {"scheduler.train", {"--model", "--inputs"}, {}, run_scheduler_train},
         {"readout.v2t", {"--inputs"}, {"--readout", "--grad"}, run_readout},

@@ -23,6 +23,7 @@ struct Part {
 [[nodiscard]] Result run_rope(const Request& request);
 // encoders.cpp
 [[nodiscard]] Result run_vae_encode(const Request& request);
+[[nodiscard]] Result run_vae_decode(const Request& request);
 // prompts.cpp
 [[nodiscard]] Result run_tokenizer(const Request& request);
 [[nodiscard]] Result run_text(const Request& request);

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "matrix/core/model_config.h"
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 
 namespace matrix::models {
 namespace {

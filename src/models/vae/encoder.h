@@ -1,6 +1,6 @@
 #pragma once
 
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 #include "models/vae/layers.h"
 
 #include <vector>
@@ -29,7 +29,7 @@ private:
     CausalConv3d conv_in_;
     std::vector<DownBlock> down_blocks_;
     std::vector<ResnetBlock> mid_resnets_;
-    GroupNorm norm_out_;
+    Norm norm_out_;
     CausalConv3d conv_out_;
 };
 

@@ -106,23 +106,54 @@ at::Tensor CausalConv3d::convolve(const at::Tensor& padded, CausalCache& cache) 
     return at::cat(parts, 2);
 }
 
-GroupNorm::GroupNorm(std::int64_t channels, std::int64_t num_groups, double eps,
-                     const std::string& prefix, tensor_io::WeightSource& weights)
-    : weight_(weights.take(prefix + ".weight", {channels})),
-      bias_(weights.take(prefix + ".bias", {channels})),
-      num_groups_(num_groups),
-      eps_(eps) {}
+Norm::Norm(std::int64_t channels, const NormConfig& config, const std::string& prefix,
+           tensor_io::WeightSource& weights)
+    : config_(config) {
+    const std::int64_t latent_channels = config.latent_channels;
+    const std::string norm = latent_channels == 0 ? prefix : prefix + ".norm_layer";
+    weight_ = weights.take(norm + ".weight", {channels});
+    bias_ = weights.take(norm + ".bias", {channels});
+    if (latent_channels == 0) {
+        return;
+    }
+    const auto take = [&](const std::string& key) -> Modulation {
+        return {weights.take(key + ".conv.weight", {channels, latent_channels, 1, 1, 1}),
+                weights.take(key + ".conv.bias", {channels})};
+    };
+    scale_ = take(prefix + ".conv_y");
+    shift_ = take(prefix + ".conv_b");
+}
 
-at::Tensor GroupNorm::forward(const at::Tensor& x) const {
-    return at::group_norm(x, num_groups_, weight_, bias_, eps_);
+at::Tensor Norm::forward(const at::Tensor& x, const at::Tensor& latents) const {
+    at::Tensor y = at::group_norm(x, config_.num_groups, weight_, bias_, config_.eps);
+    if (!scale_.weight.defined()) {
+        return y;
+    }
+    // A pointwise convolution and a nearest resize can be exchanged: it runs on the latents, and
+    // what is as large as x is made one frame at a time.
+    const auto modulation = [&](const Modulation& of) {
+        return conv3d(latents, of.weight, of.bias, {0, 0, 0}).contiguous(y.suggest_memory_format());
+    };
+    const at::Tensor scale = modulation(scale_), shift = modulation(shift_);
+    const std::int64_t num_frames = x.size(2), num_latents = latents.size(2);
+    const std::int64_t alone = num_frames > 1 && num_frames % 2 == 1 ? 1 : 0;
+    for (std::int64_t t = 0; t < num_frames; ++t) {
+        const std::int64_t latent =
+            t < alone ? 0 : alone + (t - alone) * (num_latents - alone) / (num_frames - alone);
+        const auto resized = [&](const at::Tensor& of) {
+            return at::upsample_nearest2d(of.select(2, latent), {x.size(3), x.size(4)});
+        };
+        y.select(2, t).mul_(resized(scale)).add_(resized(shift));
+    }
+    return y;
 }
 
 ResnetBlock::ResnetBlock(std::int64_t in_channels, std::int64_t out_channels,
-                         std::int64_t num_groups, double eps, const std::string& prefix,
+                         const NormConfig& norm, const std::string& prefix,
                          tensor_io::WeightSource& weights)
-    : norm1_(in_channels, num_groups, eps, prefix + ".norm1", weights),
+    : norm1_(in_channels, norm, prefix + ".norm1", weights),
       conv1_(in_channels, out_channels, prefix + ".conv1", weights),
-      norm2_(out_channels, num_groups, eps, prefix + ".norm2", weights),
+      norm2_(out_channels, norm, prefix + ".norm2", weights),
       conv2_(out_channels, out_channels, prefix + ".conv2", weights) {
     if (in_channels != out_channels) {
         shortcut_weight_ = in_layout(
@@ -132,9 +163,10 @@ ResnetBlock::ResnetBlock(std::int64_t in_channels, std::int64_t out_channels,
     }
 }
 
-at::Tensor ResnetBlock::forward(const at::Tensor& x, CausalCache& cache) const {
-    at::Tensor h = conv1_.forward_silu(norm1_.forward(x), cache);
-    at::Tensor normed = norm2_.forward(h);
+at::Tensor ResnetBlock::forward(const at::Tensor& x, CausalCache& cache,
+                                const at::Tensor& latents) const {
+    at::Tensor h = conv1_.forward_silu(norm1_.forward(x, latents), cache);
+    at::Tensor normed = norm2_.forward(h, latents);
     h.reset();
     h = conv2_.forward_silu(std::move(normed), cache);
     if (!shortcut_weight_.defined()) {
@@ -158,6 +190,29 @@ at::Tensor Downsampler::forward(const at::Tensor& x) const {
         at::conv2d(frames_as_batch(padded), weight_, bias_, /*stride=*/2);  // [B*T, C, H/2, W/2]
     return y.view({x.size(0), num_frames, y.size(1), y.size(2), y.size(3)})
         .permute({0, 2, 1, 3, 4});
+}
+
+Upsampler::Upsampler(std::int64_t channels, bool expand_time, const std::string& prefix,
+                     tensor_io::WeightSource& weights)
+    : weight_(in_layout(weights.take(prefix + ".conv.weight", {channels, channels, 3, 3}),
+                        at::MemoryFormat::ChannelsLast)),
+      bias_(weights.take(prefix + ".conv.bias", {channels})),
+      expand_time_(expand_time) {}
+
+at::Tensor Upsampler::forward(const at::Tensor& x) const {
+    const std::int64_t num_frames = x.size(2);
+    at::Tensor y = at::upsample_nearest2d(frames_as_batch(x), {2 * x.size(3), 2 * x.size(4)});
+    y = at::conv2d(y, weight_, bias_, /*stride=*/1, /*padding=*/1);  // [B*T, C, 2H, 2W]
+    y = y.view({x.size(0), num_frames, y.size(1), y.size(2), y.size(3)});
+    // The convolution sees one frame at a time, so frames are doubled behind it.
+    if (expand_time_ && num_frames > 1) {
+        at::Tensor counts = at::full({num_frames}, 2, x.options().dtype(at::kLong));
+        counts[0] -= num_frames % 2;
+        y = y.permute({0, 1, 3, 4, 2})
+                .repeat_interleave(counts, 1, 2 * num_frames - num_frames % 2)
+                .permute({0, 1, 4, 2, 3});
+    }
+    return y.permute({0, 2, 1, 3, 4});
 }
 
 }  // namespace matrix::models::vae

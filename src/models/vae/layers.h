@@ -16,6 +16,9 @@
 
 namespace matrix::models::vae {
 
+/// Resnets between the blocks that change sizes and the latents; fixed in the reference.
+constexpr std::int64_t kMidResnets = 2;
+
 class CausalConv3d;
 
 /// The last frames each causal convolution saw, carried from chunk to chunk of one clip. Starts
@@ -47,32 +50,54 @@ private:
     at::Tensor bias_;
 };
 
-/// Statistics over each sample's group of channels and all of a chunk's frames.
-class GroupNorm {
+/// What the norms of one half of the VAE have in common.
+struct NormConfig {
+    std::int64_t num_groups;
+    double eps;
+    std::int64_t latent_channels = 0;  ///< of the latents that scale and shift; 0 in the encoder
+};
+
+/// Group norm, with statistics over each sample's group of channels and all of a chunk's frames. In
+/// the decoder its result is then scaled and shifted by 1x1x1 convolutions of the chunk's latents,
+/// each latent for all frames, rows and columns that come of it.
+class Norm {
 public:
-    GroupNorm(std::int64_t channels, std::int64_t num_groups, double eps, const std::string& prefix,
-              tensor_io::WeightSource& weights);
-    [[nodiscard]] at::Tensor forward(const at::Tensor& x) const;
+    /// Takes `<prefix>.{weight,bias}`, or `<prefix>.norm_layer.*` and
+    /// `<prefix>.{conv_y,conv_b}.conv.*`.
+    Norm(std::int64_t channels, const NormConfig& config, const std::string& prefix,
+         tensor_io::WeightSource& weights);
+    /// `latents` [B, C_latent, F, h, w] are those of the chunk, undefined in the encoder. The
+    /// first of an odd number of frames, if there are more, belongs to the first latent alone.
+    [[nodiscard]] at::Tensor forward(const at::Tensor& x, const at::Tensor& latents) const;
 
 private:
+    /// A 1x1x1 convolution.
+    struct Modulation {
+        at::Tensor weight;
+        at::Tensor bias;
+    };
+
     at::Tensor weight_;
     at::Tensor bias_;
-    std::int64_t num_groups_;
-    double eps_;
+    NormConfig config_;
+    Modulation scale_;
+    Modulation shift_;
 };
 
 /// shortcut(x) + conv2(SiLU(norm2(conv1(SiLU(norm1(x)))))); the shortcut is a 1x1x1 convolution
 /// where the number of channels changes, else the identity.
 class ResnetBlock {
 public:
-    ResnetBlock(std::int64_t in_channels, std::int64_t out_channels, std::int64_t num_groups,
-                double eps, const std::string& prefix, tensor_io::WeightSource& weights);
-    [[nodiscard]] at::Tensor forward(const at::Tensor& x, CausalCache& cache) const;
+    ResnetBlock(std::int64_t in_channels, std::int64_t out_channels, const NormConfig& norm,
+                const std::string& prefix, tensor_io::WeightSource& weights);
+    /// `latents` are for the norms.
+    [[nodiscard]] at::Tensor forward(const at::Tensor& x, CausalCache& cache,
+                                     const at::Tensor& latents) const;
 
 private:
-    GroupNorm norm1_;
+    Norm norm1_;
     CausalConv3d conv1_;
-    GroupNorm norm2_;
+    Norm norm2_;
     CausalConv3d conv2_;
     at::Tensor shortcut_weight_;  // [C_out, C_in, 1, 1, 1], undefined for the identity
     at::Tensor shortcut_bias_;
@@ -91,6 +116,20 @@ private:
     at::Tensor weight_;
     at::Tensor bias_;
     bool compress_time_;
+};
+
+/// Doubles rows and columns, each pixel becoming four, and runs a 3x3 convolution over each frame;
+/// with `expand_time` then doubles the frames, the first of an odd number staying one.
+class Upsampler {
+public:
+    Upsampler(std::int64_t channels, bool expand_time, const std::string& prefix,
+              tensor_io::WeightSource& weights);
+    [[nodiscard]] at::Tensor forward(const at::Tensor& x) const;
+
+private:
+    at::Tensor weight_;
+    at::Tensor bias_;
+    bool expand_time_;
 };
 
 }  // namespace matrix::models::vae

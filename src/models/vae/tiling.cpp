@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace matrix::models::vae {
 namespace {
@@ -31,57 +33,67 @@ at::Tensor crop(const at::Tensor& tile, std::int64_t height, std::int64_t width)
         .narrow(4, 0, std::min(width, tile.size(4)));
 }
 
-void check_tiles(const TileAxis& axis, std::int64_t size_px, std::int64_t downscale,
-                 const char* name) {
-    const std::int64_t rest_px = axis.stride_px > 0 ? (size_px - 1) % axis.stride_px + 1 : 0;
-    if (std::min(axis.tile_px, rest_px) < downscale) {
-        throw RunError("vae: tiling a video with a " + std::string(name) + " of " +
-                       std::to_string(size_px) + " pixels into tiles of " +
-                       std::to_string(axis.tile_px) + " leaves one smaller than " +
-                       std::to_string(downscale) + " pixels; encode it without tiling");
+void check_tiles(const TileAxis& axis, std::int64_t size, std::int64_t smallest, const char* name) {
+    const std::int64_t rest = axis.stride > 0 ? (size - 1) % axis.stride + 1 : 0;
+    if (std::min(axis.tile, rest) < smallest) {
+        throw RunError("vae: tiling a " + std::string(name) + " of " + std::to_string(size) +
+                       " into tiles of " + std::to_string(axis.tile) + " leaves one smaller than " +
+                       std::to_string(smallest) + "; run it without tiling");
     }
+}
+
+// Products are truncated as the reference's are, in double.
+std::int64_t share(std::int64_t size, double of) {
+    return static_cast<std::int64_t>(static_cast<double>(size) * of);
+}
+
+/// `in` and `out` are a tile's extents.
+TileAxis axis(std::int64_t in, std::int64_t out, double overlap) {
+    const std::int64_t blend = share(out, overlap);
+    return {in, share(in, 1.0 - overlap), blend, out - blend};
 }
 
 }  // namespace
 
-// The products are truncated as the reference's are, in double.
-TileAxis::TileAxis(std::int64_t sample_px, double overlap, std::int64_t downscale)
-    : tile_px(sample_px / 2),
-      stride_px(static_cast<std::int64_t>(static_cast<double>(tile_px) * (1.0 - overlap))),
-      blend_latents(static_cast<std::int64_t>(static_cast<double>(tile_px / downscale) * overlap)),
-      keep_latents(tile_px / downscale - blend_latents) {}
-
-TileGrid::TileGrid(const VaeConfig& config)
-    : rows(config.sample_height, kOverlapHeight, spatial_downscale(config)),
-      columns(config.sample_width, kOverlapWidth, spatial_downscale(config)) {}
-
-bool TileGrid::splits(std::int64_t height_px, std::int64_t width_px) const {
-    return height_px > rows.tile_px || width_px > columns.tile_px;
+TileGrid TileGrid::for_encoding(const VaeConfig& config) {
+    const std::int64_t rows = config.sample_height / 2, columns = config.sample_width / 2;
+    const std::int64_t downscale = spatial_downscale(config);
+    return {axis(rows, rows / downscale, kOverlapHeight),
+            axis(columns, columns / downscale, kOverlapWidth), downscale};
 }
 
-at::Tensor encode_tiled(const at::Tensor& video, const TileGrid& grid, std::int64_t downscale,
-                        const std::function<at::Tensor(const at::Tensor& tile)>& encode) {
-    const std::int64_t height = video.size(3);
-    const std::int64_t width = video.size(4);
-    check_tiles(grid.rows, height, downscale, "height");
-    check_tiles(grid.columns, width, downscale, "width");
+TileGrid TileGrid::for_decoding(const VaeConfig& config) {
+    const std::int64_t rows = config.sample_height / 2, columns = config.sample_width / 2;
+    const std::int64_t downscale = spatial_downscale(config);
+    return {axis(rows / downscale, rows, kOverlapHeight),
+            axis(columns / downscale, columns, kOverlapWidth), 1};
+}
+
+bool TileGrid::splits(std::int64_t height, std::int64_t width) const {
+    return height > rows.tile || width > columns.tile;
+}
+
+at::Tensor run_tiled(const at::Tensor& input, const TileGrid& grid,
+                     const std::function<at::Tensor(const at::Tensor& tile)>& run) {
+    const std::int64_t height = input.size(3), width = input.size(4);
+    check_tiles(grid.rows, height, grid.smallest_tile, "height");
+    check_tiles(grid.columns, width, grid.smallest_tile, "width");
 
     std::vector<at::Tensor> rows;
     std::vector<at::Tensor> above;  // the row of blended tiles before this one
-    for (std::int64_t y = 0; y < height; y += grid.rows.stride_px) {
+    for (std::int64_t y = 0; y < height; y += grid.rows.stride) {
         std::vector<at::Tensor> tiles;
         std::vector<at::Tensor> kept;
-        for (std::int64_t x = 0; x < width; x += grid.columns.stride_px) {
-            const at::Tensor pixels = video.narrow(3, y, std::min(grid.rows.tile_px, height - y))
-                                          .narrow(4, x, std::min(grid.columns.tile_px, width - x));
-            at::Tensor tile = encode(pixels);  // [B, 2 * latent_channels, F, h, w]
+        for (std::int64_t x = 0; x < width; x += grid.columns.stride) {
+            at::Tensor tile = run(input.narrow(3, y, std::min(grid.rows.tile, height - y))
+                                      .narrow(4, x, std::min(grid.columns.tile, width - x)));
             if (!above.empty()) {
-                blend(above[tiles.size()], tile, 3, grid.rows.blend_latents);
+                blend(above[tiles.size()], tile, 3, grid.rows.blend);
             }
             if (!tiles.empty()) {
-                blend(tiles.back(), tile, 4, grid.columns.blend_latents);
+                blend(tiles.back(), tile, 4, grid.columns.blend);
             }
-            kept.push_back(crop(tile, grid.rows.keep_latents, grid.columns.keep_latents));
+            kept.push_back(crop(tile, grid.rows.keep, grid.columns.keep));
             tiles.push_back(std::move(tile));
         }
         rows.push_back(at::cat(kept, 4));

@@ -59,6 +59,10 @@ at::Tensor expected(const std::string& name) {
     return tensor_io::SafetensorsFile(fixture("moments.safetensors")).tensor(name);
 }
 
+at::Tensor expected_video(const std::string& name) {
+    return tensor_io::SafetensorsFile(fixture("videos.safetensors")).tensor(name);
+}
+
 VaeEncoder make_encoder(const VaeConfig& config) {
     tensor_io::GeneratedWeights weights(weight);
     return VaeEncoder(config, weights);
@@ -66,6 +70,11 @@ VaeEncoder make_encoder(const VaeConfig& config) {
 
 VaeEncoder make_encoder(const std::string& config_name) {
     return make_encoder(fixture_config(config_name));
+}
+
+VaeDecoder make_decoder(const std::string& config_name) {
+    tensor_io::GeneratedWeights weights(weight);
+    return VaeDecoder(fixture_config(config_name), weights);
 }
 
 double relative_error(const at::Tensor& got, const at::Tensor& reference) {

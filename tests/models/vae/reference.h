@@ -1,6 +1,6 @@
 #pragma once
 
-#include "matrix/models/vae_encoder.h"
+#include "matrix/models/vae.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -17,11 +17,13 @@ namespace matrix::models::testing {
 
 [[nodiscard]] std::string fixture(const std::string& name);
 [[nodiscard]] VaeConfig fixture_config(const std::string& name);
-/// The moments the reference computed for a case of the script.
+/// The moments, or the video, that the reference computed for a case of the script.
 [[nodiscard]] at::Tensor expected(const std::string& name);
+[[nodiscard]] at::Tensor expected_video(const std::string& name);
 
 [[nodiscard]] VaeEncoder make_encoder(const VaeConfig& config);
 [[nodiscard]] VaeEncoder make_encoder(const std::string& config_name);
+[[nodiscard]] VaeDecoder make_decoder(const std::string& config_name);
 
 /// Largest absolute difference over the largest absolute reference value; infinite for other shapes
 /// or dtypes.

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -35,6 +36,9 @@ struct VaeConfig {
 /// Pixels per latent along rows and columns: 8 for the published models, 2^(blocks - 1) in general.
 [[nodiscard]] std::int64_t spatial_downscale(const VaeConfig& config);
 
+/// How often the VAE halves, or doubles, the number of frames: log2 of temporal_compression_ratio.
+[[nodiscard]] std::size_t num_time_levels(const VaeConfig& config);
+
 /// The encoder of CogVideoX's 3D causal VAE. Frames run in chunks of 8 (the first longer), with
 /// each causal convolution carrying its last two frames from chunk to chunk; group-norm statistics
 /// are per chunk, so the chunking is part of the result.
@@ -53,6 +57,32 @@ public:
     /// sample into overlapping tiles, which bounds memory and changes the result. Without gradient;
     /// may be called from several threads.
     [[nodiscard]] at::Tensor encode(const at::Tensor& video, bool tiling = false) const;
+    [[nodiscard]] const VaeConfig& config() const;
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// The decoder of CogVideoX's 3D causal VAE. Latent frames run in chunks of 2 (the first of 3 where
+/// their number is odd), with each causal convolution carrying its last two frames from chunk to
+/// chunk; group-norm statistics are per chunk, so the chunking is part of the result. Activations
+/// are those of one chunk, whatever the length of the clip.
+class VaeDecoder {
+public:
+    /// Takes `decoder.*`, expects `encoder.*` beside it, unread, and finishes the source: RunError
+    /// with all faulty keys of both halves.
+    VaeDecoder(const VaeConfig& config, tensor_io::WeightSource& weights);
+    ~VaeDecoder();
+    VaeDecoder(VaeDecoder&&) noexcept;
+
+    /// [B, latent_channels, F, h, w], already divided by the scaling factor, of any floating dtype
+    /// and device (chunks are brought to the weights'), to [B, 3, T, 8h, 8w], not clamped. T =
+    /// 4F - 3 for odd F and 4F for even F (with the usual ratio of 4). RunError for an empty
+    /// input. `tiling` cuts latents larger than half of the config's sample into overlapping tiles,
+    /// which bounds memory and changes the result. Without gradient; may be called from several
+    /// threads.
+    [[nodiscard]] at::Tensor decode(const at::Tensor& latents, bool tiling = false) const;
     [[nodiscard]] const VaeConfig& config() const;
 
 private:
