@@ -18,6 +18,7 @@ from typing import NamedTuple
 ARROWS = {
     "train": "alignment data_cache models lora diffusion distributed kernels tensor_io core nn",
     "prepare": "data_source data_cache models models/vae models/t5 distributed tensor_io core",
+    "pipeline": "models diffusion core",
     "alignment": "nn kernels core",
     "data_source": "text media data_cache core",
     "data_cache": "tensor_io core",

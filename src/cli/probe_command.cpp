@@ -137,7 +137,12 @@ void add_flags(CLI::App& command, Request& r) {
     command.add_option("--frames", r.frames, "rope: latent frames");
     command.add_option("--height", r.height, "rope: latent rows");
     command.add_option("--width", r.width, "rope: latent columns");
-    command.add_flag("--tiling", r.tiling, "vae.encode: in overlapping tiles");
+    command.add_flag("--tiling", r.tiling, "vae.*: in overlapping tiles");
+    command.add_option("--steps", r.steps, "scheduler.ddim, scheduler.dpm, sample: how many");
+    command.add_option("--scheduler", r.scheduler, "sample: which")
+        ->check(CLI::IsMember({"ddim", "dpm"}));
+    command.add_option("--guidance", r.guidance, "sample: scale; none up to 1");
+    command.add_flag("--dynamic-cfg", r.dynamic_cfg, "sample: a scale that follows the timestep");
     command.add_option("--config", r.config, "data: a run file");
     command.add_option("--index", r.index, "data: row of the data set, from 0");
 }

@@ -29,6 +29,9 @@ struct Part {
 [[nodiscard]] Result run_text(const Request& request);
 // schedule.cpp
 [[nodiscard]] Result run_scheduler_train(const Request& request);
+// sampling.cpp
+[[nodiscard]] Result run_scheduler_step(const Request& request);
+[[nodiscard]] Result run_sample(const Request& request);
 // readouts.cpp
 [[nodiscard]] Result run_readout(const Request& request);
 [[nodiscard]] Result run_loss(const Request& request);

@@ -28,8 +28,11 @@ struct Request {
     std::string readout = "logits", head, heads = "decoder";
     std::vector<std::string> assignments;
     std::int64_t frames = 0, height = 0, width = 0, index = 0;
+    std::int64_t steps = 0;
+    std::string scheduler;
+    double guidance = 0.0;
     std::uint64_t seed = 0;
-    bool grad = false, tiling = false;
+    bool grad = false, tiling = false, dynamic_cfg = false;
 
     [[nodiscard]] at::ScalarType dtype() const;
     [[nodiscard]] at::Device device() const;

@@ -1,0 +1,45 @@
+#pragma once
+
+#include "matrix/diffusion/sampler.h"
+#include "matrix/models/backbone.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace matrix::pipeline {
+
+/// What a video is made from, all of one dtype: B videos of F latent frames, C latent channels.
+struct Conditions {
+    at::Tensor image_latents;  ///< [B, F, C, h, w], scaled, zeros behind the first frame; undefined
+                               ///< for a text-to-video model
+    at::Tensor id_map_latents;   ///< [B, F, C, h, w], for a model with 3 C input channels
+    at::Tensor prompt;           ///< [B, L, text width]
+    at::Tensor negative_prompt;  ///< the same; undefined without guidance
+};
+
+struct Guidance {
+    double scale = 6.0;    ///< classifier-free guidance runs above 1, whatever becomes of the scale
+    bool dynamic = false;  ///< diffusion::dynamic_guidance
+    /// Both halves in one forward; else one after the other, in half of the memory.
+    bool batched = true;
+
+    [[nodiscard]] bool runs() const { return scale > 1.0; }
+};
+
+/// A standard normal tensor like the latents, for a step that draws; see Sampler::step.
+using DrawNoise = std::function<at::Tensor(std::size_t step)>;
+
+/// The loop of `CogVideoXImageToVideoPipeline`: from noise [B, F, C, h, w] in the dtype of the
+/// conditions to latents of the same shape. The condition on image and ID map stands in both
+/// halves of the guidance, the negative prompt in the first; v is brought to float32 before they
+/// meet, and latents back to their dtype after every step. Without gradient. `done` is told the
+/// number of steps taken. RunError where a shape does not fit the model.
+[[nodiscard]] at::Tensor denoise(const models::Backbone& backbone,
+                                 const diffusion::Sampler& sampler, const at::Tensor& noise,
+                                 const Conditions& conditions, const Guidance& guidance,
+                                 const DrawNoise& draw,
+                                 const std::function<void(std::int64_t steps)>& done = {});
+
+}  // namespace matrix::pipeline
