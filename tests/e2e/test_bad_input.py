@@ -169,7 +169,7 @@ def test_a_config_that_is_no_object_is_one_line(other, text):
 
 
 def test_combinations_are_checked_against_the_model(other):
-    assert len(train_alone(other, "lora.blocks=[6]", "alignment.sga.blocks=[9, 2]", code=2)) == 2
+    assert len(train_alone(other, "lora.blocks=[8]", "alignment.sga.blocks=[9, 2]", code=2)) == 2
     [line] = train_alone(
         other, "lora.blocks=[]", "lora.input_projection=frozen", "data.id_map=false", "alignment.spa=null", code=2
     )

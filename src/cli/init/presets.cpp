@@ -123,7 +123,7 @@ json model_index() {
 void shrink(ModelFiles& files) {
     files.transformer.update({{"attention_head_dim", 32},
                               {"num_attention_heads", 4},
-                              {"num_layers", 6},
+                              {"num_layers", 8},
                               {"sample_frames", 17},
                               {"sample_height", 12},
                               {"sample_width", 20},
@@ -170,11 +170,11 @@ nlohmann::json run_file(const std::string& preset) {
         config.data.width = 160;
         config.lora.rank = 32;
         config.lora.alpha = 32;
-        config.lora.blocks = {2, 3, 4};
-        config.alignment.sga->blocks = {2, 3};
-        config.alignment.sga->weight = 0.2;
-        config.alignment.spa->blocks = {4};
-        config.alignment.spa->weight = 0.25;
+        config.lora.blocks = {0, 1, 2, 3, 4, 5, 6, 7};
+        config.alignment.sga->blocks = {3};
+        config.alignment.sga->weight = 0.012;
+        config.alignment.spa->blocks = {2};
+        config.alignment.spa->weight = 0.16;
         config.alignment.center = "text";
         config.alignment.head = "affine";
         config.alignment.head_learning_rate = 0.06;
