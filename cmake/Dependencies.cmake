@@ -33,7 +33,7 @@ endfunction()
 
 if(MATRIX_WITH_MEDIA)
     find_package(PNG REQUIRED)
-    matrix_system_library(ffmpeg HEADER libavcodec/avcodec.h LIBRARIES avformat avcodec avutil swscale)
+    matrix_system_library(ffmpeg HEADER libavcodec/avcodec.h LIBRARIES avfilter avformat avcodec avutil swscale)
     matrix_system_library(opencv HEADER opencv2/core.hpp SUFFIX opencv4
         LIBRARIES opencv_core opencv_imgproc opencv_imgcodecs)
 endif()

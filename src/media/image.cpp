@@ -2,12 +2,14 @@
 
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
+#include "media/png_reader.h"
 
 #include <ATen/ATen.h>
 
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <string_view>
@@ -35,10 +37,23 @@ std::vector<unsigned char> read_bytes(const std::filesystem::path& path) {
     return bytes;
 }
 
+/// By libpng itself, since OpenCV lets it write its complaints to stderr.
+at::Tensor read_png(const std::filesystem::path& path) {
+    PngReader reader(path);
+    reader.read_header();
+    reader.read_rgb();
+    at::Tensor image = at::empty({reader.height_px, reader.width_px, 3}, at::kByte);
+    std::copy(reader.pixels.begin(), reader.pixels.end(), image.mutable_data_ptr<std::uint8_t>());
+    return image;
+}
+
 }  // namespace
 
 at::Tensor read_image(const std::filesystem::path& path) {
     const std::vector<unsigned char> bytes = read_bytes(path);
+    if (PngReader::is_png(path)) {
+        return read_png(path);
+    }
     cv::Mat bgr;
     if (!bytes.empty()) {
         try {

@@ -31,6 +31,14 @@ struct Geometry {
 /// the scaled grid, before the crop.
 [[nodiscard]] at::Tensor resize_mask(const at::Tensor& mask, const Geometry& geometry);
 
+/// [h, w, 3] uint8 to [H, W, 3] uint8, as Pillow's `resize` with LANCZOS, which is how the
+/// reference's pipelines bring an image to size: rows first, then columns, weights in fixed point,
+/// pixels between the two rounded to bytes; the filter widens where an axis shrinks. Equal to the
+/// bit up to Pillow 12; 13 takes the columns of some shapes first, which moves values
+/// at hard edges by a few levels.
+[[nodiscard]] at::Tensor resize_lanczos(const at::Tensor& image, std::int64_t height_px,
+                                        std::int64_t width_px);
+
 /// Paints frame-0 masks in ID order on black: `masks[i]` [H, W] uint8 belongs to `ids[i]` (1..5:
 /// red, green, blue, yellow, magenta), a later ID wins. [H, W, 3] uint8.
 [[nodiscard]] at::Tensor paint_id_map(const std::vector<at::Tensor>& masks,
