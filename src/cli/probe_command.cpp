@@ -132,17 +132,19 @@ void add_flags(CLI::App& command, Request& r) {
         ->capture_default_str();
     command.add_option("--save-checkpoint", r.save_checkpoint,
                        "objective: write what would train as a checkpoint");
-    command.add_option("--prompt", r.prompt, "tokenizer, text: one prompt");
+    command.add_option("--prompt", r.prompt, "tokenizer, text, generate: one prompt");
     command.add_option("--prompts", r.prompts, "tokenizer, text: a JSON array of prompts");
-    command.add_option("--frames", r.frames, "rope: latent frames");
-    command.add_option("--height", r.height, "rope: latent rows");
-    command.add_option("--width", r.width, "rope: latent columns");
-    command.add_flag("--tiling", r.tiling, "vae.*: in overlapping tiles");
-    command.add_option("--steps", r.steps, "scheduler.ddim, scheduler.dpm, sample: how many");
-    command.add_option("--scheduler", r.scheduler, "sample: which")
+    command.add_option("--frames", r.frames, "rope: latent frames; generate: frames");
+    command.add_option("--height", r.height, "rope: latent rows; generate: pixels");
+    command.add_option("--width", r.width, "rope: latent columns; generate: pixels");
+    command.add_flag("--tiling", r.tiling, "vae.*, generate: in overlapping tiles");
+    command.add_option("--steps", r.steps,
+                       "scheduler.ddim, scheduler.dpm, sample, generate: how many");
+    command.add_option("--scheduler", r.scheduler, "sample, generate: which")
         ->check(CLI::IsMember({"ddim", "dpm"}));
-    command.add_option("--guidance", r.guidance, "sample: scale; none up to 1");
-    command.add_flag("--dynamic-cfg", r.dynamic_cfg, "sample: a scale that follows the timestep");
+    command.add_option("--guidance", r.guidance, "sample, generate: scale; none up to 1");
+    command.add_flag("--dynamic-cfg", r.dynamic_cfg,
+                     "sample, generate: a scale that follows the timestep");
     command.add_option("--config", r.config, "data: a run file");
     command.add_option("--index", r.index, "data: row of the data set, from 0");
 }

@@ -120,6 +120,13 @@ at::Tensor as_parameter(const at::Tensor& tensor, const nn::Linear& linear, bool
     return tensor.to(master_options(linear), false, true).set_requires_grad(trainable);
 }
 
+/// The way from `base` to `trained`, of which `strength` is gone.
+at::Tensor between(const at::Tensor& base, const at::Tensor& trained, double strength) {
+    return strength == 1.0
+               ? trained
+               : at::lerp(base.to(at::kFloat), trained.to(base.device(), at::kFloat), strength);
+}
+
 }  // namespace
 
 void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t seed) {
@@ -137,22 +144,25 @@ void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t se
     }
 }
 
-void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable) {
+void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable, double strength) {
     const std::int64_t channels = channels_with(model, adapter);
     check_fits(model, adapter, channels);
     model.widen_input(channels);
     const std::map<std::string, nn::Linear*> linears = model.adaptable_linears();
     for (const auto& [name, delta] : adapter.deltas) {
         nn::Linear& linear = *linears.at(name);
-        linear.delta = nn::LowRankDelta{as_parameter(delta.a, linear, trainable),
-                                        as_parameter(delta.b, linear, trainable), delta.scale};
+        linear.delta =
+            nn::LowRankDelta{as_parameter(delta.a, linear, trainable),
+                             as_parameter(delta.b, linear, trainable), delta.scale * strength};
     }
     nn::Linear& projection = model.input_projection();
     if (adapter.projection_weight.defined()) {
-        projection.weight = as_parameter(adapter.projection_weight, projection, trainable);
+        projection.weight = as_parameter(
+            between(projection.weight, adapter.projection_weight, strength), projection, trainable);
     }
     if (adapter.projection_bias.defined()) {
-        projection.bias = as_parameter(adapter.projection_bias, projection, trainable);
+        projection.bias = as_parameter(between(projection.bias, adapter.projection_bias, strength),
+                                       projection, trainable);
     }
 }
 

@@ -6,9 +6,6 @@
 #include "matrix/tensor_io/weights.h"
 
 #include <ATen/ATen.h>
-#ifdef MATRIX_WITH_CUDA
-#include <c10/cuda/CUDACachingAllocator.h>
-#endif
 
 #include <memory>
 
@@ -46,12 +43,6 @@ Encoders model_encoders(const fs::path& model, at::ScalarType dtype, at::Device 
         .load_text = [=] { return load_t5(model / "text_encoder", dtype, device); },
         .load_video = [=] { return load_vae(model / "vae", dtype, device); },
     };
-}
-
-void release_cached_memory() {
-#ifdef MATRIX_WITH_CUDA
-    c10::cuda::CUDACachingAllocator::emptyCache();
-#endif
 }
 
 }  // namespace matrix::prepare

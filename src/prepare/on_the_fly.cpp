@@ -1,5 +1,6 @@
 #include "matrix/prepare/on_the_fly.h"
 
+#include "matrix/core/device_memory.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/data_source/doctor.h"

@@ -1,5 +1,6 @@
 #include "matrix/prepare/prepare.h"
 
+#include "matrix/core/device_memory.h"
 #include "matrix/core/error.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"

@@ -23,10 +23,11 @@ enum class Purpose : std::uint64_t {
     kCaptionDropout = 9,
     kIdMapDropout = 10,
     kImageVersion = 11,
-    kLoraInit = 12,   ///< number = hash of the tensor's key
-    kHeadInit = 13,   ///< number = hash of the tensor's key
-    kModelInit = 14,  ///< number = hash of the tensor's key
-    kSynth = 15,      ///< number = clip
+    kLoraInit = 12,      ///< number = hash of the tensor's key
+    kHeadInit = 13,      ///< number = hash of the tensor's key
+    kModelInit = 14,     ///< number = hash of the tensor's key
+    kSynth = 15,         ///< number = clip
+    kSamplerNoise = 16,  ///< number = draw of one video
 };
 
 /// A CPU generator for one keyed draw; equal keys give equal streams.

@@ -45,8 +45,9 @@ void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t se
 
 /// Puts an adapter's deltas and projection onto the model. RunError for a key whose block or linear
 /// the model has not and for shapes that do not fit; a 48-channel projection LoRA or projection
-/// widens a 32-channel input first. A refused adapter leaves the model as it was.
-void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable);
+/// widens a 32-channel input first. A refused adapter leaves the model as it was. `strength`
+/// multiplies what the adapter changes, a whole projection's difference from the model's included.
+void attach(nn::Adaptable& model, const Adapter& adapter, bool trainable, double strength = 1.0);
 
 /// Every trainable tensor of the model by its checkpoint name:
 /// "transformer.<linear>.lora_A.weight", "...lora_B.weight", "transformer.patch_embed.proj.weight",

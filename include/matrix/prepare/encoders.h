@@ -28,8 +28,4 @@ struct Encoders {
 [[nodiscard]] Encoders model_encoders(const std::filesystem::path& model, at::ScalarType dtype,
                                       at::Device device);
 
-/// Gives back to the GPU what PyTorch's allocator keeps of encoders that are gone; nothing in a
-/// program built without CUDA.
-void release_cached_memory();
-
 }  // namespace matrix::prepare

@@ -25,6 +25,11 @@ const std::vector<Part>& parts() {
          {"--adapter", "--set", "--heads", "--seed", "--grad", "--save-checkpoint"},
          run_objective},
 #ifdef MATRIX_WITH_ENCODERS
+        {"generate",
+         {"--model", "--inputs", "--prompt", "--frames", "--height", "--width", "--scheduler",
+          "--steps", "--guidance"},
+         {"--dynamic-cfg", "--adapter", "--tiling"},
+         run_generate},
         {"tokenizer", {"--model"}, {"--prompt", "--prompts"}, run_tokenizer},
         {"text", {"--model"}, {"--prompt", "--prompts"}, run_text},
         {"data", {"--config", "--index"}, {}, run_data},

@@ -32,6 +32,8 @@ struct Part {
 // sampling.cpp
 [[nodiscard]] Result run_scheduler_step(const Request& request);
 [[nodiscard]] Result run_sample(const Request& request);
+// generate.cpp
+[[nodiscard]] Result run_generate(const Request& request);
 // readouts.cpp
 [[nodiscard]] Result run_readout(const Request& request);
 [[nodiscard]] Result run_loss(const Request& request);
