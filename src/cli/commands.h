@@ -14,6 +14,7 @@ namespace matrix::cli {
 using Action = std::function<void()>;
 
 void add_train_command(CLI::App& app, Action& action);
+void add_generate_command(CLI::App& app, Action& action);
 void add_init_command(CLI::App& app, Action& action);
 void add_export_command(CLI::App& app, Action& action);
 void add_check_command(CLI::App& app, Action& action);

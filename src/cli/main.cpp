@@ -70,6 +70,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_train_command(app, action);
 #ifdef MATRIX_WITH_ENCODERS
     matrix::cli::add_prepare_command(app, action);
+    matrix::cli::add_generate_command(app, action);
     matrix::cli::add_synth_command(app, action);
 #endif
     matrix::cli::add_export_command(app, action);

@@ -1,0 +1,211 @@
+#include "cli/generate/videos.h"
+
+#include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "cli/generate/conditions.h"
+#include "cli/generate/output_files.h"
+#include "matrix/core/error.h"
+#include "matrix/core/files.h"
+#include "matrix/core/signals.h"
+#include "matrix/log/log.h"
+#include "matrix/log/progress.h"
+#include "matrix/text/phrases.h"
+#include "matrix/text/t5_tokenizer.h"
+
+namespace matrix::cli::generate {
+namespace {
+
+namespace fs = std::filesystem;
+
+using nlohmann::json;
+
+/// One hash of a file, or of the files directly in a directory and below it.
+std::string hash_path(const fs::path& path) {
+    if (!fs::is_directory(path)) {
+        return hash_file(path);
+    }
+    std::map<std::string, std::string> hashes;
+    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+        if (entry.is_regular_file()) {
+            hashes[entry.path().lexically_relative(path).string()] = hash_file(entry.path());
+        }
+    }
+    return hash_text(json(hashes).dump());
+}
+
+json optional_hash(const std::optional<std::string>& path) {
+    return path ? json(hash_path(*path)) : json(nullptr);
+}
+
+/// What a video was made from: equal records, equal videos on one device.
+json record_of(const VideoSettings& settings, const Origin& origin, const json& adapter) {
+    VideoSettings copy = settings;
+    return {{"settings", fields(copy).write()},
+            {"image_hash", optional_hash(settings.image)},
+            {"id_map_hash", optional_hash(settings.id_map)},
+            {"model", origin.model.string()},
+            {"dtype", origin.dtype},
+            {"adapter", adapter},
+            {"vae_tiling", origin.vae_tiling},
+            {"sequential_guidance", origin.sequential_guidance}};
+}
+
+json adapter_record(const Origin& origin) {
+    if (!origin.adapter) {
+        return nullptr;
+    }
+    return {{"path", origin.adapter->string()},
+            {"hash", hash_path(*origin.adapter)},
+            {"strength", origin.adapter_strength}};
+}
+
+void load_conditions(const VideoSettings& settings, pipeline::VideoRequest& request) {
+    if (settings.image) {
+        request.image = load_image(*settings.image, *settings.height, *settings.width);
+    }
+    if (settings.id_map) {
+        request.id_map = load_id_map(*settings.id_map, *settings.height, *settings.width);
+    }
+}
+
+struct Work {
+    const Job* job;
+    OutputFiles files;
+    json record;
+    bool is_there = false;
+};
+
+/// RunError with the faults of every job that has one.
+void check_files(const std::vector<Work>& work) {
+    std::vector<std::string> faults;
+    for (const Work& video : work) {
+        if (video.is_there) {
+            continue;
+        }
+        try {
+            video.files.check_writable();
+            pipeline::VideoRequest discarded;
+            load_conditions(video.job->settings, discarded);
+        } catch (const Error& error) {
+            faults.insert(faults.end(), error.faults().begin(), error.faults().end());
+        }
+    }
+    if (!faults.empty()) {
+        throw RunError(std::move(faults));
+    }
+}
+
+using Embeddings = std::map<std::string, at::Tensor>;  // [1, L, text width]
+
+Embeddings encode_prompts(const std::vector<Work>& work, const pipeline::VideoPipeline& pipeline,
+                          const fs::path& model) {
+    Embeddings embeddings;
+    for (const Work& video : work) {
+        if (video.is_there) {
+            continue;
+        }
+        const VideoSettings& settings = video.job->settings;
+        embeddings[settings.prompt];
+        if (pipeline::Guidance{settings.guidance_scale}.runs()) {
+            embeddings[settings.negative_prompt];
+        }
+    }
+    if (embeddings.empty()) {
+        return embeddings;
+    }
+    const text::T5Tokenizer tokenizer(model / "tokenizer");
+    std::vector<std::string> prompts;
+    for (const auto& [prompt, none] : embeddings) {
+        prompts.push_back(prompt);
+        if (tokenizer.encode(prompt).truncated()) {
+            log::warning("the prompt \"" + prompt.substr(0, 60) + "...\" is cut off after " +
+                         std::to_string(text::kMaxTokens) + " tokens");
+        }
+        if (prompt.find("<id") != std::string::npos && text::strip_id_markers(prompt) != prompt) {
+            log::warning(
+                "a prompt has ID markers, which training takes out of captions unless "
+                "data.strip_id_markers is false");
+        }
+    }
+    const at::Tensor encoded = pipeline.encode_prompts(tokenizer.input_ids(prompts));
+    std::int64_t row = 0;
+    for (auto& [prompt, embedding] : embeddings) {
+        embedding = encoded.narrow(0, row++, 1);
+    }
+    return embeddings;
+}
+
+pipeline::VideoRequest request_of(const VideoSettings& settings, const Embeddings& embeddings,
+                                  bool sequential_guidance) {
+    pipeline::VideoRequest request;
+    request.size = size_of(settings);
+    load_conditions(settings, request);
+    request.sampler =
+        settings.sampler == "dpm" ? diffusion::SamplerKind::kDpm : diffusion::SamplerKind::kDdim;
+    request.num_steps = settings.steps;
+    request.guidance = {settings.guidance_scale, settings.dynamic_cfg, !sequential_guidance};
+    request.prompt = embeddings.at(settings.prompt);
+    if (request.guidance.runs()) {
+        request.negative_prompt = embeddings.at(settings.negative_prompt);
+    }
+    return request;
+}
+
+/// [T, H, W, 3] uint8.
+at::Tensor make_frames(const Work& video, pipeline::VideoPipeline& pipeline,
+                       const Embeddings& embeddings, bool sequential_guidance) {
+    const VideoSettings& settings = video.job->settings;
+    log::Progress progress(video.files.stem().filename().string(), settings.steps);
+    const auto done = [&](std::int64_t steps) {
+        progress.update(steps);
+        if (const auto signal = stop_signal()) {
+            throw Stopped{*signal};
+        }
+    };
+    const at::Tensor frames =
+        pipeline.generate(request_of(settings, embeddings, sequential_guidance),
+                          pipeline::keyed_draws(static_cast<std::uint64_t>(settings.seed)), done);
+    return frames.mul(255).round_().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
+}
+
+}  // namespace
+
+void make_videos(const std::vector<Job>& jobs, pipeline::VideoPipeline& pipeline,
+                 const Origin& origin, bool resume, const std::function<void(const Made&)>& tell) {
+    const json adapter = adapter_record(origin);
+    std::vector<Work> work;
+    std::vector<std::string> faults;
+    for (const Job& job : jobs) {
+        try {
+            Work video{&job, OutputFiles(job.settings), record_of(job.settings, origin, adapter)};
+            video.is_there = resume && video.files.are_made_from(video.record);
+            work.push_back(std::move(video));
+        } catch (const RunError& error) {
+            faults.insert(faults.end(), error.faults().begin(), error.faults().end());
+        }
+    }
+    if (!faults.empty()) {
+        throw RunError(std::move(faults));
+    }
+    check_files(work);
+    const Embeddings embeddings = encode_prompts(work, pipeline, origin.model);
+    for (const Work& video : work) {
+        if (video.is_there) {
+            tell({video.files.paths(), 0.0, true});
+            continue;
+        }
+        const auto began = std::chrono::steady_clock::now();
+        const at::Tensor frames =
+            make_frames(video, pipeline, embeddings, origin.sequential_guidance);
+        video.files.write(frames, *video.job->settings.fps, video.record);
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+        tell({video.files.paths(), seconds.count(), false});
+    }
+}
+
+}  // namespace matrix::cli::generate
