@@ -193,6 +193,13 @@ void GroupCommunicator::barrier(std::string_view what) {
     });
 }
 
+void GroupCommunicator::meet(std::string_view what) {
+    set_phase(what);
+    // Every rank counts the same.
+    const std::string place = group_->name + "/" + std::to_string(++num_meetings_);
+    guard(exchange(what, 0), [&] { rendezvous_->meet(place, group_->ranks); });
+}
+
 std::unique_ptr<Communicator> GroupCommunicator::subgroup(const std::vector<int>& ranks,
                                                           std::string_view name) {
     check_members(ranks, rank(), world_size());

@@ -41,6 +41,7 @@ public:
                                      std::string_view what) override;
     void check() override;
     void barrier(std::string_view what) override;
+    void meet(std::string_view what) override;
     std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
                                            std::string_view name) override;
 
@@ -86,6 +87,7 @@ private:
     std::shared_ptr<const Group> group_;
     int rank_;
     int num_subgroups_ = 0;
+    std::int64_t num_meetings_ = 0;
     // The backend goes first: it uses the store until then.
     std::shared_ptr<Rendezvous> rendezvous_;
     c10::intrusive_ptr<c10d::Backend> backend_;

@@ -19,9 +19,32 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kPoll{20};
+constexpr std::chrono::milliseconds kMeetingPoll{100};
 constexpr std::chrono::milliseconds kGrace{5000};    // for the others, after a failure
 constexpr std::chrono::milliseconds kAnswer{3000};   // for a store that may be gone
 constexpr std::chrono::milliseconds kSilence{3000};  // after which a rank counts as ended
+
+/// For how long each rank has been silent, as this process sees it.
+class Silence {
+public:
+    explicit Silence(int world_size)
+        : signs_(static_cast<std::size_t>(world_size), {-1, Clock::now()}) {}
+
+    [[nodiscard]] Clock::duration of(int rank, const RankState& state) {
+        Sign& sign = signs_[static_cast<std::size_t>(rank)];
+        if (sign.beat != state.beat) {
+            sign = {state.beat, Clock::now()};
+        }
+        return Clock::now() - sign.at;
+    }
+
+private:
+    struct Sign {
+        std::int64_t beat;
+        Clock::time_point at;
+    };
+    std::vector<Sign> signs_;
+};
 
 std::string store_name(const Environment& environment) {
     return environment.master_address + ":" + std::to_string(environment.master_port);
@@ -133,6 +156,26 @@ void Rendezvous::wait_for_all() {
     }
 }
 
+void Rendezvous::meet(const std::string& place, const std::vector<int>& ranks) const {
+    const auto key = [&](int rank) { return "meeting/" + place + "/" + std::to_string(rank); };
+    store_->set(key(environment_.rank), "here");
+    Silence silence(environment_.world_size);
+    std::vector<int> missing = ranks;
+    while (true) {
+        std::erase_if(missing, [&](int rank) { return store_->check({key(rank)}); });
+        if (missing.empty()) {
+            return;
+        }
+        const RankStates states = read_states(*store_, environment_.world_size);
+        for (const int rank : missing) {
+            const std::string name = "rank " + std::to_string(rank);
+            TORCH_CHECK(states[rank] && !states[rank]->left, name, " has left");
+            TORCH_CHECK(silence.of(rank, *states[rank]) < timeout_, name, " gives no sign of life");
+        }
+        std::this_thread::sleep_for(kMeetingPoll);
+    }
+}
+
 std::string Rendezvous::fail(const FailedExchange& failed) {
     std::string message;
     try {
@@ -180,11 +223,7 @@ void Rendezvous::wait_until_all_left() const {
     if (!hosts_store_) {
         return;
     }
-    struct Sign {
-        std::int64_t beat = -1;
-        Clock::time_point at;
-    };
-    std::vector<Sign> signs(environment_.world_size, {-1, Clock::now()});
+    Silence silence(environment_.world_size);
     const auto deadline = Clock::now() + (failure() ? std::min(timeout_, kGrace) : timeout_);
     const auto all_left = [&] {
         const RankStates states = read_states(*store_, environment_.world_size);
@@ -193,10 +232,7 @@ void Rendezvous::wait_until_all_left() const {
             if (!states[rank] || states[rank]->left) {
                 continue;
             }
-            if (signs[rank].beat != states[rank]->beat) {
-                signs[rank] = {states[rank]->beat, Clock::now()};
-            }
-            result = result && Clock::now() - signs[rank].at > kSilence;
+            result = silence.of(rank, *states[rank]) > kSilence && result;
         }
         return result;
     };

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "distributed/phase_board.h"
 #include "distributed/rank_state.h"
@@ -33,6 +34,10 @@ public:
     /// For the backend too, whose use of it may block: states are written on another connection.
     [[nodiscard]] const c10::intrusive_ptr<c10d::Store>& store() const { return store_; }
     [[nodiscard]] PhaseBoard& board() { return *board_; }
+
+    /// Says that this rank is at `place`, and returns when all of `ranks` are. Throws where one of
+    /// them has left, or has given no sign of life for the timeout.
+    void meet(const std::string& place, const std::vector<int>& ranks) const;
 
     /// Why the exchange failed, in one line; the first rank's answer is everybody's, and failure()
     /// from then on. Takes a second or two, and four where the store does not answer. Any thread.

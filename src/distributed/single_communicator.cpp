@@ -77,6 +77,7 @@ public:
     }
 
     void barrier(std::string_view) override {}
+    void meet(std::string_view what) override { set_phase(what); }
 
     std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
                                            std::string_view) override {

@@ -194,7 +194,7 @@ private:
         if (signal && !last) {
             checkpoints_.wait();
             // Launchers end the other processes when the first one leaves.
-            ranks_.all.barrier("the last checkpoint");
+            ranks_.all.meet("the last checkpoint");
             progress.finish();
             log::info("stopped by signal " + std::to_string(*signal) + " after " + step_name(step) +
                       "; --resume auto goes on from here");

@@ -71,6 +71,8 @@ protected:
             {"two", "operations", {2}},
             {"four", "operations", {4}},
             {"uneven", "uneven", {4}},
+            {"patient", "patient", {4}},
+            {"killed-before-meeting", "killed-before-meeting", {3}},
             {"leave-early", "leave-early", {3}},
             {"parts-leave-early", "parts-leave-early", {3}},
         };
@@ -112,6 +114,20 @@ TEST_F(Group, EveryOperationOnFourRanks) {
 
 TEST_F(Group, RanksMayComeAtDifferentTimes) {
     expect_done(results_of("uneven"));
+}
+
+TEST_F(Group, MeetingsWaitForRanksThatLive) {
+    expect_done(results_of("patient"));
+}
+
+TEST_F(Group, RankKilledBeforeAMeetingIsNamed) {
+    const auto& results = results_of("killed-before-meeting");
+    EXPECT_EQ(results.at(2).signal, SIGKILL);
+    for (const int rank : {0, 1}) {
+        expect_failure(results.at(rank), AllOf(HasSubstr("\"sampling, step 2\" failed"),
+                                               HasSubstr("rank 2 gives no sign of life"),
+                                               HasSubstr("making a video")));
+    }
 }
 
 TEST_F(Group, HostOfTheStoreLeavesLast) {

@@ -122,6 +122,7 @@ public:
     void barrier(std::string_view what) override {
         launch("barrier", at::empty({0}), what, [](const std::vector<at::Tensor>&) {})->wait();
     }
+    void meet(std::string_view what) override { barrier(what); }
 
     std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
                                            std::string_view name) override {

@@ -101,6 +101,31 @@ const std::map<std::string, Scenario>& scenarios() {
                   group.barrier("end of the step");
               }
           }}},
+        {"patient",
+         {seconds(2),
+          [](Communicator& group) {
+              const auto pair =
+                  group.subgroup({group.rank() / 2 * 2, group.rank() / 2 * 2 + 1}, "pair");
+              for (int meeting = 0; meeting < 2; ++meeting) {
+                  if (group.rank() == meeting) {
+                      std::this_thread::sleep_for(seconds(4));
+                  }
+                  pair->meet("pairs, step 1");
+                  group.meet("sampling, step 1");
+              }
+              one_exchange(group, "gradients, step 2");
+          }}},
+        {"killed-before-meeting",
+         {seconds(3),
+          [](Communicator& group) {
+              group.meet("sampling, step 1");
+              if (group.rank() == 2) {
+                  group.set_phase("making a video");
+                  std::this_thread::sleep_for(milliseconds(600));
+                  ::raise(SIGKILL);
+              }
+              group.meet("sampling, step 2");
+          }}},
         {"leave-early",
          {seconds(20),
           [](Communicator& group) {

@@ -50,6 +50,7 @@ public:
         return ranks_.all_to_all(output, input, what);
     }
     void barrier(std::string_view what) override { ranks_.barrier(what); }
+    void meet(std::string_view what) override { ranks_.meet(what); }
     std::unique_ptr<Communicator> subgroup(const std::vector<int>& ranks,
                                            std::string_view name) override {
         return ranks_.subgroup(ranks, name);

@@ -86,6 +86,10 @@ public:
     virtual void check() {}
     /// Returns when every rank has called it.
     virtual void barrier(std::string_view what) = 0;
+    /// The same for work that takes ranks unequally long: no exchange is under way meanwhile, and
+    /// the timeout counts for each missing rank from its last sign of life. RunError if one of them
+    /// gives none for that long, or has left.
+    virtual void meet(std::string_view what) = 0;
 
     /// A communicator of its own among `ranks`: ascending, as this group numbers them, and this
     /// rank one of them. In it they are numbered from 0; local_rank() stays. Every rank of this
