@@ -15,11 +15,12 @@ matrix=build/release/bin/matrix
 [ -d "$out/heldout" ] || "$matrix" synth --out "$out/heldout" --clips 16 --seed "$((2 * seed + 1))"
 [ -d "$out/model" ] || "$matrix" init --preset tiny --out "$out/model" --seed "$seed"
 settings=("model.path=$out/model" "data.path=$out/train" "data.cache=$out/cache" "validation.data=$out/heldout"
-    validation.every_steps=250 memory.checkpointing=false "train.seed=$seed" "output=$out/run")
+    validation.every_steps=250 validation.samples.every_steps=1000 memory.checkpointing=false "train.seed=$seed"
+    "output=$out/run")
 if [ -n "${CONTROL:-}" ]; then
     settings+=(alignment.sga.weight=0 alignment.spa.weight=0)
 fi
 "$matrix" train --config "$out/model/run.json" --resume auto "${settings[@]/#/--set=}"
 
-echo "look at:  $out/run/pictures/   tensorboard --logdir $out/run/tensorboard"
+echo "look at:  $out/run/pictures/   $out/run/samples/   tensorboard --logdir $out/run/tensorboard"
 echo "load it:  $out/run/adapter/    (docs/formats.md says how, in diffusers)"

@@ -13,6 +13,7 @@
 #include "matrix/models/posterior.h"
 #include "matrix/models/t5.h"
 #include "matrix/models/vae.h"
+#include "matrix/pipeline/latents.h"
 #include "matrix/tensor_io/weights.h"
 
 // Letters: T frames, H x W pixels, F latent frames, C latent channels, h x w latents.
@@ -116,7 +117,6 @@ struct VideoPipeline::Impl {
                                                  const Draws* draws);
     [[nodiscard]] Conditions conditions(const VideoRequest& request, const LatentSize& size,
                                         const Draws& draws);
-    [[nodiscard]] at::Tensor decode(const at::Tensor& latents);
 };
 
 std::unique_ptr<CogVideoXTransformer> VideoPipeline::Impl::load_transformer() const {
@@ -160,10 +160,7 @@ at::Tensor VideoPipeline::Impl::first_frame_latents(const at::Tensor& pixels,
     const at::Tensor latents =
         draws != nullptr ? models::sample_posterior(moments, draws->image_posterior(mean.sizes()))
                          : mean;
-    const double scale =
-        rules.vae.invert_scale_latents ? 1.0 / rules.vae.scaling_factor : rules.vae.scaling_factor;
-    const at::Tensor first = latents.permute({1, 0, 2, 3}).unsqueeze(0) * scale;
-    return at::constant_pad_nd(first, {0, 0, 0, 0, 0, 0, 0, size.num_frames - 1});
+    return first_frame_condition(latents, size.num_frames, rules.vae);
 }
 
 Conditions VideoPipeline::Impl::conditions(const VideoRequest& request, const LatentSize& size,
@@ -183,16 +180,6 @@ Conditions VideoPipeline::Impl::conditions(const VideoRequest& request, const La
         result.negative_prompt = request.negative_prompt.to(options.device, options.dtype);
     }
     return result;
-}
-
-/// [1, F, C, h, w] to [T, 3, H, W] float32 in [0, 1] on the CPU.
-at::Tensor VideoPipeline::Impl::decode(const at::Tensor& latents) {
-    const VaeDecoder& vae = decoder.get([&] { return load_vae<VaeDecoder>(); });
-    const at::Tensor scaled =
-        latents.permute({0, 2, 1, 3, 4}) * (1.0 / rules.vae.scaling_factor);  // [1, C, F, h, w]
-    const at::Tensor video = vae.decode(scaled, options.vae_tiling);          // [1, 3, T, H, W]
-    const at::Tensor frames = video.squeeze(0).permute({1, 0, 2, 3}).mul(0.5).add(0.5).clamp(0, 1);
-    return frames.to(at::kCPU, at::kFloat).contiguous();
 }
 
 VideoPipeline::VideoPipeline(PipelineOptions options)
@@ -247,7 +234,9 @@ at::Tensor VideoPipeline::generate(const VideoRequest& request, const Draws& dra
         model, sampler, on_device(draws.latents(shape)), conditions, request.guidance,
         [&](std::size_t step) { return on_device(draws.step(shape, step)); }, done);
     m.done_with(m.transformer);
-    const at::Tensor video = m.decode(latents.narrow(1, size.padding, shape[1] - size.padding));
+    const at::Tensor video = decode_video(m.decoder.get([&] { return m.load_vae<VaeDecoder>(); }),
+                                          latents.narrow(1, size.padding, shape[1] - size.padding),
+                                          m.options.vae_tiling);
     m.done_with(m.decoder);
     return video;
 }

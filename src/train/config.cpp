@@ -103,6 +103,24 @@ FieldTable fields(CheckpointConfig& c) {
     return table;
 }
 
+namespace {
+
+FieldTable fields(SamplesConfig& c) {
+    FieldTable table;
+    table
+        .add("every_steps", c.every_steps,
+             "Steps between videos of the first clips, without and with the adapter; 0: never.")
+        .range(0);
+    table.add("clips", c.clips, "How many clips, held-out ones where there are any.").range(1, 1e4);
+    table.add("steps", c.steps, "Denoising steps (DDIM) of a video.").range(1, 1000);
+    table
+        .add("guidance_scale", c.guidance_scale, "Scale of classifier-free guidance; none up to 1.")
+        .range(-1000, 1000);
+    return table;
+}
+
+}  // namespace
+
 FieldTable fields(ValidationConfig& c) {
     FieldTable table;
     table
@@ -112,6 +130,8 @@ FieldTable fields(ValidationConfig& c) {
     table.add(
         "data", c.data,
         "Held-out data set, in the training data's layout; null: training clips alone are scored.");
+    table.add_section("samples", fields(c.samples),
+                      "Videos on the way, in the run directory's samples/.");
     return table;
 }
 

@@ -304,3 +304,32 @@ def test_wrong_batch(generate, tmp_path, first_frame):
     batch.write_text("\n")
     assert generate("--batch", batch, "--out", tmp_path / "videos").returncode == 2
     assert files_below(tmp_path) == ["jobs.jsonl"]
+
+
+def test_wrong_adapters(generate, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    def pair(block=0, rank_a=4, rank_b=4, width=128, value=0.1):
+        key = f"transformer.transformer_blocks.{block}.attn1.to_q"
+        a, b = torch.full((rank_a, width), value), torch.full((width, rank_b), value)
+        return {f"{key}.lora_A.weight": a, f"{key}.lora_B.weight": b}
+
+    wrong = {
+        "another-model": (pair(block=40), "transformer_blocks.40"),
+        "another-width": (pair(width=256), "transformer_blocks.0"),
+        "ranks": (pair(rank_b=8), "transformer_blocks.0"),
+        "nan": (pair(value=float("nan")), "transformer_blocks.0"),
+        "half": (dict([next(iter(pair().items()))]), "transformer_blocks.0"),
+        "something-else": ({"conv.weight": torch.zeros(3, 3)}, "conv.weight"),
+    }
+    for name, (tensors, word) in wrong.items():
+        path = tmp_path / f"{name}.safetensors"
+        save_file(tensors, path)
+        result = generate("--adapter", path, "--out", tmp_path / "out.mp4")
+        assert result.returncode in (1, 2) and len(result.stderr.splitlines()) == 1, (name, result.stderr)
+        assert word in result.stderr, (name, result.stderr)
+    (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "nan.safetensors").read_bytes()[:-9])
+    result = generate("--adapter", tmp_path / "damaged.safetensors", "--out", tmp_path / "out.mp4")
+    assert result.returncode == 1 and "damaged.safetensors" in result.stderr
+    assert not (tmp_path / "out.mp4").exists()

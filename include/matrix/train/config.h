@@ -56,9 +56,18 @@ struct CheckpointConfig {
     std::optional<std::string> best_metric = std::nullopt;  ///< a score of train/validation.h
 };
 
+/// Videos on the way.
+struct SamplesConfig {
+    std::int64_t every_steps = 0;  ///< 0: never
+    std::int64_t clips = 2;
+    std::int64_t steps = 30;
+    double guidance_scale = 6.0;
+};
+
 struct ValidationConfig {
     std::int64_t every_steps = 0;  ///< 0: never
     std::optional<std::string> data;
+    SamplesConfig samples;
 };
 
 [[nodiscard]] FieldTable fields(OptimizerConfig& config);

@@ -14,6 +14,7 @@
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
+#include "matrix/pipeline/latents.h"
 #include "matrix/text/phrases.h"
 #include "matrix/text/t5_tokenizer.h"
 
@@ -170,7 +171,7 @@ at::Tensor make_frames(const Work& video, pipeline::VideoPipeline& pipeline,
     const at::Tensor frames =
         pipeline.generate(request_of(settings, embeddings, sequential_guidance),
                           pipeline::keyed_draws(static_cast<std::uint64_t>(settings.seed)), done);
-    return frames.mul(255).round_().to(at::kByte).permute({0, 2, 3, 1}).contiguous();
+    return pipeline::to_bytes(frames);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iterator>
 
+#include "cli/pictures/about_run.h"
 #include "cli/pictures/curves.h"
 #include "cli/pictures/overlay_sheet.h"
 #include "cli/pictures/summary.h"
@@ -52,23 +53,6 @@ fs::path PicturesObserver::scores_before() const {
 std::int64_t PicturesObserver::samples_per_step() const {
     return config_.train.batch_size * config_.train.gradient_accumulation *
            parts_.ranks.num_replicas();
-}
-
-/// What every picture says of its run, so that none is taken for more than it shows.
-std::string PicturesObserver::about_run() const {
-    const fs::path model = config_.model.path;
-    const auto transformer =
-        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
-    const std::string size =
-        std::to_string(transformer.num_layers) + " blocks of width " +
-        std::to_string(transformer.num_attention_heads * transformer.attention_head_dim);
-    // `init` alone writes a run file into a model directory.
-    const std::string base =
-        fs::exists(model / "run.json")
-            ? "a randomly initialised base model (" + size + ")"
-            : fs::absolute(model).lexically_normal().filename().string() + " (" + size + ")";
-    return "LoRA of rank " + std::to_string(config_.lora.rank) + " on " + base + ", " +
-           std::to_string(config_.train.steps) + " training steps.";
 }
 
 MapsByClip PicturesObserver::maps_of_clips() const {
@@ -159,7 +143,7 @@ void PicturesObserver::at_end(std::int64_t) {
 void PicturesObserver::write_curves() const {
     if (!history_.empty()) {
         media::write_png(directory() / "curves.png",
-                         draw_curves(history_, floors_, samples_per_step(), about_run()));
+                         draw_curves(history_, floors_, samples_per_step(), about_run(config_)));
     }
 }
 
@@ -176,7 +160,7 @@ void PicturesObserver::write_overlays(const MapsByClip& before, const MapsByClip
         const auto write = [&](const at::Tensor& maps, MapKind kind, const char* what) {
             if (maps.defined()) {
                 media::write_png(directory() / sheet_name(clip, what),
-                                 overlay_sheet(clip, start->second, end, kind, about_run()));
+                                 overlay_sheet(clip, start->second, end, kind, about_run(config_)));
             }
         };
         write(end.words, MapKind::kWords, "words");
@@ -189,7 +173,7 @@ void PicturesObserver::write_overlays(const MapsByClip& before, const MapsByClip
         media::write_png(
             directory() / "summary.png",
             draw_summary(history_, floors_, samples_per_step(), *shown, before.at(map_key(*shown)),
-                         after.at(map_key(*shown)), about_run()));
+                         after.at(map_key(*shown)), about_run(config_)));
     }
 }
 
@@ -215,7 +199,7 @@ void PicturesObserver::write_word_check() const {
         checks.push_back(check_words(clip, parts_, config_.alignment, tokenizer, encode));
     }
     media::write_png(directory() / "words-matter.png",
-                     word_check_sheet(clips_, checks, about_run()));
+                     word_check_sheet(clips_, checks, about_run(config_)));
 }
 
 }  // namespace matrix::cli::pictures

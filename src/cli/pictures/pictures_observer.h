@@ -38,7 +38,6 @@ private:
                    const std::string& set);
     [[nodiscard]] MapsByClip maps_of_clips() const;
     [[nodiscard]] std::int64_t samples_per_step() const;
-    [[nodiscard]] std::string about_run() const;
     void write_curves() const;
     void write_overlays(const MapsByClip& before, const MapsByClip& after) const;
     void write_word_check() const;
