@@ -8,7 +8,7 @@
 
 #include "cli/commands.h"
 #include "matrix/core/error.h"
-#include "matrix/lora/adapter.h"
+#include "matrix/lora/export.h"
 
 namespace matrix::cli {
 namespace {
@@ -38,7 +38,7 @@ void export_main(const ExportFlags& flags) {
                          "\" is not a format this program writes (diffusers)");
     }
     const double difference =
-        lora::export_diffusers(lora::read_adapter(flags.checkpoint), flags.out);
+        lora::export_adapter(lora::read_adapter(flags.checkpoint), flags.out).largest_difference;
     const std::vector<std::string> files = files_in(flags.out);
     if (flags.json) {
         const nlohmann::json result = {{"format", flags.format},
