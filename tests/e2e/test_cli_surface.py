@@ -11,7 +11,7 @@ SURFACE = {
     "prepare": RUN | {"--verify"},
     "synth": COMMON | {"--out", "--clips", "--seed"},
     "init": COMMON | {"--preset", "--out", "--seed", "--config-only"},
-    "export": COMMON | {"--checkpoint", "--format", "--out", "--json"},
+    "export": COMMON | {"--checkpoint", "--format", "--out", "--dtype", "--model", "--json"},
     "probe": COMMON | {"--part", "--model", "--inputs", "--outputs", "--dtype", "--device", "--grad", "--adapter", "--set",
                        "--readout", "--head", "--heads", "--seed", "--save-checkpoint", "--prompt", "--prompts",
                        "--frames", "--height", "--width", "--tiling", "--steps", "--scheduler", "--guidance",
