@@ -273,9 +273,9 @@ def test_refusals_leave_nothing_behind(tmp_path, base):
     shutil.rmtree(tmp_path / "short")
     shutil.rmtree(tmp_path / "wide")
 
-    def damaged(key, value):
+    def damaged(key, value, count=1):
         tensors = {name: tensor.clone() for name, tensor in trained.tensors.items()}
-        tensors[key].view(-1)[0] = value
+        tensors[key].view(-1)[:count] = value
         directory = tmp_path / "damaged"
         directory.mkdir(exist_ok=True)
         save_file(tensors, directory / "adapter.safetensors", metadata={
@@ -288,6 +288,8 @@ def test_refusals_leave_nothing_behind(tmp_path, base):
         flags = flags_for(form, base)
         for value in (float("nan"), float("inf")):
             refused(export(damaged(b, value), out, form, *flags), 1, b, "not finite")
+    out_b = "transformer.transformer_blocks.0.attn1.to_out.0.lora_B.weight"
+    refused(export(damaged(out_b, 3e38, 96), out, "peft", "--model", base), 1, base, "output", "not finite")
     refused(export(damaged(b, 1e6), out, "kohya", "--dtype", "float16"), 1, LINEARS[0], "float16", "bfloat16")
     refused(export(damaged(b, 1e7), out, "merged", "--dtype", "float16", *flags_for("merged", base)), 1, LINEARS[0],
             "float16")  # fmt: skip
