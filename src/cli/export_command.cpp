@@ -112,10 +112,13 @@ void print(const ExportFlags& flags, const lora::ExportReport& report,
            const std::optional<double>& output) {
     const std::vector<std::string> files = files_in(flags.out);
     const std::string card = (fs::path(flags.out) / "README.md").string();
+    // diffusers can be given the sidecars by the lines of the card: no warning.
+    const bool warn = flags.format != "diffusers";
     for (const std::string& note : report.notes) {
-        // The card of a diffusers export shows how to load the sidecars.
-        if (flags.format != "diffusers") {
+        if (warn) {
             log::warning(note);
+        } else if (!flags.json) {
+            std::cout << "note: " << note << '\n';
         }
     }
     if (flags.json) {

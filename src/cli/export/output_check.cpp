@@ -18,12 +18,10 @@ constexpr const char* kStem = "diffusion_pytorch_model";
 constexpr std::int64_t kSide = 4;        // latents: 2 x 2 patches
 constexpr std::int64_t kTextTokens = 8;  // where the model leaves the number free
 
-at::ScalarType compute_dtype(const fs::path& transformer) {
+at::ScalarType stored_dtype(const fs::path& transformer) {
     const tensor_io::FileWeights weights(transformer, kStem, at::kFloat, at::kCPU);
     const std::vector<std::string> keys = weights.keys();
-    return !keys.empty() && weights.stored(keys.front()).scalar_type() == at::kBFloat16
-               ? at::kBFloat16
-               : at::kFloat;
+    return keys.empty() ? at::kFloat : weights.stored(keys.front()).scalar_type();
 }
 
 std::unique_ptr<models::CogVideoXTransformer> load(const fs::path& transformer,
@@ -59,7 +57,8 @@ models::BackboneInput smallest_input(const models::CogVideoXTransformer& model) 
 OutputCheck::OutputCheck(const fs::path& base, const lora::Adapter& adapter) {
     const fs::path transformer = base / "transformer";
     try {
-        model_ = load(transformer, compute_dtype(transformer));
+        model_ = load(transformer,
+                      stored_dtype(transformer) == at::kBFloat16 ? at::kBFloat16 : at::kFloat);
         lora::attach(*model_, adapter, false);
     } catch (const RunError& error) {
         throw RunError("base " + base.string() + ": " + error.faults().front() +
@@ -79,7 +78,10 @@ OutputCheck::OutputCheck(const fs::path& base, const lora::Adapter& adapter) {
 
 double OutputCheck::error_of(const models::CogVideoXTransformer& model) const {
     const at::NoGradGuard no_grad;
-    const at::Tensor sample = model.forward(input_, {}).sample.to(at::kDouble);
+    models::BackboneInput input = input_;
+    input.hidden_states = input.hidden_states.to(model.dtype());
+    input.encoder_hidden_states = input.encoder_hidden_states.to(model.dtype());
+    const at::Tensor sample = model.forward(input, {}).sample.to(at::kDouble);
     return ((sample - reference_).abs().max() / reference_.abs().max()).item<double>();
 }
 
@@ -89,7 +91,9 @@ double OutputCheck::of_adapter(const lora::Adapter& read) {
 }
 
 double OutputCheck::of_transformer(const fs::path& directory) const {
-    return error_of(*load(directory, model_->dtype()));
+    // float32 weights are used as they are mapped; in another dtype they would all be copied.
+    const bool as_stored = stored_dtype(directory) == at::kFloat;
+    return error_of(*load(directory, as_stored ? at::kFloat : model_->dtype()));
 }
 
 double OutputCheck::tolerance(at::ScalarType written) const {
