@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <utility>
 
 #include "lora/adapter_files.h"
@@ -37,12 +38,18 @@ at::Tensor padded(const at::Tensor& tensor, std::int64_t dim, std::int64_t size)
     return at::cat({tensor, at::zeros(shape, tensor.options())}, dim);
 }
 
+std::string short_number(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3g", value);
+    return text;
+}
+
 at::Tensor narrowed(const at::Tensor& values, at::ScalarType dtype, const std::string& key) {
     const at::Tensor result = values.to(dtype);
     if (!at::isfinite(result).all().item<bool>()) {
         throw RunError("adapter: " + key + ": not finite in " + dtype_text(dtype) +
                        ", its largest magnitude being " +
-                       std::to_string(values.abs().max().item<double>()) +
+                       short_number(values.abs().max().item<double>()) +
                        (dtype == at::kHalf ? "; use --dtype bfloat16 or float32" : ""));
     }
     return result;
@@ -132,9 +139,9 @@ void check_written(const Adapter& read, const Adapter& meant, const fs::path& ta
 void check_difference(const ExportReport& report, at::ScalarType dtype, const fs::path& target) {
     if (!(report.relative_difference <= export_tolerance(dtype))) {
         throw RunError(target.string() + ": read back, a weight's change differs by " +
-                       std::to_string(report.relative_difference) +
+                       short_number(report.relative_difference) +
                        " of its largest value, more than the " +
-                       std::to_string(export_tolerance(dtype)) + " that " + dtype_text(dtype) +
+                       short_number(export_tolerance(dtype)) + " that " + dtype_text(dtype) +
                        " may take" + (dtype == at::kFloat ? "" : "; use --dtype float32"));
     }
 }
