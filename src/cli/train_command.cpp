@@ -17,6 +17,7 @@
 #include "matrix/core/signals.h"
 #include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
+#include "matrix/lora/start.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/vae.h"
 #include "matrix/train/checkpoint.h"
@@ -82,6 +83,20 @@ std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXCon
                          std::to_string(with_image) + ")");
     }
     return wanted;
+}
+
+/// The adapter of lora.init_from, if any. UsageError unless the run can start with it.
+std::optional<lora::Adapter> adapter_to_start_from(const RunConfig& config, std::int64_t channels) {
+    if (!config.lora.init_from) {
+        return std::nullopt;
+    }
+    lora::Adapter adapter = lora::read_adapter(*config.lora.init_from);
+    std::vector<std::string> faults =
+        lora::check_start(config.lora, channels, adapter, *config.lora.init_from);
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+    return adapter;
 }
 
 /// What the model directory's config files say; no weights.
@@ -225,6 +240,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     distributed::check_equal(all, {{"configuration", text}}, "comparing configurations");
     std::optional<DirectoryLock> lock;
     const std::optional<fs::path> checkpoint = open_run(config, resume, all, lock);
+    const auto start = checkpoint ? std::nullopt : adapter_to_start_from(config, found.channels);
     for (const std::string& warning : warnings(config)) {
         log::warning(warning);
     }
@@ -243,6 +259,10 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
                 : models::resident_blocks());
     backbone->widen_input(found.channels);
     lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
+    if (start) {
+        lora::start_from(*backbone, config.lora, *start);
+        log::info("started from " + *config.lora.init_from);
+    }
     const auto objective = alignment::make_matrix_objective(
         config.alignment, static_cast<std::uint64_t>(config.train.seed), device);
 
@@ -269,6 +289,7 @@ void train_main(const TrainFlags& flags) {
     const ModelConfigs found = read_model_configs(config);
     if (flags.dry_run) {
         check_world(config, environment.world_size);
+        static_cast<void>(adapter_to_start_from(config, found.channels));
         if (environment.rank == 0) {
             std::cout << memory_plan(config, environment.world_size).text();
         }

@@ -3,15 +3,15 @@
 #include <cmath>
 
 #include "lora/names.h"
+#include "lora/targets.h"
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/core/shape.h"
 #include "matrix/lora/adapter.h"
 
 namespace matrix::lora {
-namespace {
 
-bool targeted(const std::string& linear, const LoraConfig& config) {
+bool is_target(const std::string& linear, const LoraConfig& config) {
     if (linear == kProjection) {
         return config.input_projection == "lora";
     }
@@ -25,6 +25,8 @@ bool targeted(const std::string& linear, const LoraConfig& config) {
     }
     return false;
 }
+
+namespace {
 
 at::TensorOptions master_options(const nn::Linear& linear) {
     return linear.weight.options().dtype(at::kFloat);
@@ -131,7 +133,7 @@ at::Tensor between(const at::Tensor& base, const at::Tensor& trained, double str
 
 void attach_new(nn::Adaptable& model, const LoraConfig& config, std::uint64_t seed) {
     for (const auto& [name, linear] : model.adaptable_linears()) {
-        if (targeted(name, config)) {
+        if (is_target(name, config)) {
             linear->delta = new_delta(*linear, name, config, seed);
         }
     }

@@ -8,7 +8,6 @@
 #include "lora/lora_file.h"
 #include "lora/names.h"
 #include "matrix/core/error.h"
-#include "matrix/core/shape.h"
 
 namespace matrix::lora {
 namespace {
@@ -103,37 +102,14 @@ bool is_checkpoint_adapter(const SafetensorsFile& file) {
     return file.metadata().count("format_version") != 0;
 }
 
-void read_projection(const SafetensorsFile& file, const std::string& weight,
-                     const std::string& bias, Adapter& adapter) {
-    const auto refuse = [&](const std::string& key, const std::string& fault) {
-        throw RunError(file.path().string() + ": " + key + ": " + fault);
-    };
-    if (!file.contains(weight)) {
-        if (file.contains(bias)) {
-            refuse(bias, "is there without " + weight);
-        }
-        return;
-    }
-    const std::vector<std::int64_t> shape = file.shape(weight);
-    if (shape.size() != 2 && shape.size() != 4) {
-        refuse(weight, "shape " + shape_text(shape) + " is neither a linear's nor a convolution's");
-    }
-    if (file.contains(bias) && file.shape(bias) != std::vector<std::int64_t>{shape[0]}) {
-        refuse(bias,
-               "shape " + shape_text(file.shape(bias)) + ", expected " + shape_text({shape[0]}));
-    }
-    adapter.projection_weight = read_values(file, weight);
-    adapter.projection_bias = file.contains(bias) ? read_values(file, bias) : at::Tensor();
-}
-
 Adapter read_checkpoint_adapter(const SafetensorsFile& file) {
     Adapter adapter;
     adapter.info = read_info(file);
     const std::string weight = weight_key(kProjection), bias = bias_key(kProjection);
-    adapter.deltas = read_pairs(file, [&](const std::string& key) {
-        return key.starts_with("heads.") || key == weight || key == bias;
-    });
-    read_projection(file, weight, bias, adapter);
+    adapter.deltas = read_lora_tensors(file, [&](const std::string& key) {
+                         return key.starts_with("heads.") || key == weight || key == bias;
+                     }).deltas;
+    read_projection(file, weight, bias, adapter.projection_weight, adapter.projection_bias);
     for (auto& [linear, delta] : adapter.deltas) {
         if (delta.a.size(0) != adapter.info.rank) {
             throw RunError(file.path().string() + ": " + a_key(linear) + ": rank " +

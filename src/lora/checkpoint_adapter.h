@@ -10,9 +10,4 @@ namespace matrix::lora {
 /// What such a file holds but for the heads.
 [[nodiscard]] Adapter read_checkpoint_adapter(const tensor_io::SafetensorsFile& file);
 
-/// Weight and bias of the input projection under the keys given, if there, in float32. RunError for
-/// one without the other's shape.
-void read_projection(const tensor_io::SafetensorsFile& file, const std::string& weight,
-                     const std::string& bias, Adapter& adapter);
-
 }  // namespace matrix::lora

@@ -25,6 +25,9 @@ FieldTable fields(LoraConfig& c) {
              "How the patch embedding's projection trains: whole (paper), as a LoRA of the "
              "convolution, or not at all.")
         .one_of({"full", "lora", "frozen"});
+    table.add("init_from", c.init_from,
+              "Adapter that a new run starts from, a path to any that can be read; a run that is "
+              "resumed has its checkpoint.");
     return table;
 }
 

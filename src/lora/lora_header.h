@@ -35,6 +35,15 @@ struct LoraHeader {
 [[nodiscard]] std::optional<LoraHeader> read_lora_header(const tensor_io::Metadata& metadata,
                                                          const std::string& where);
 
+/// The same of the text of peft's `adapter_config.json`, where the names have no prefix. RunError
+/// also for what a plain LoRA has not: another `peft_type`, trained biases.
+[[nodiscard]] LoraHeader read_peft_config(const std::string& text, const std::string& where);
+
+/// `adapter_config.json` of a file of one rank with the strength folded into B.
+[[nodiscard]] std::string peft_config_text(std::int64_t rank,
+                                           const std::vector<std::string>& linears,
+                                           const std::string& base);
+
 /// The entry of a file of one rank with the strength folded into B.
 [[nodiscard]] std::string lora_header_text(std::int64_t rank,
                                            const std::vector<std::string>& linears);

@@ -7,12 +7,14 @@
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
 #include "matrix/core/files.h"
+#include "matrix/lora/export.h"
 
 namespace matrix::lora {
 namespace {
 
 constexpr std::int64_t kFormatVersion = 1;
 constexpr double kMost = 1e9;
+constexpr const char* kFormat = "format";
 
 struct Stored {
     std::int64_t format_version = kFormatVersion;
@@ -24,8 +26,11 @@ FieldTable fields(Stored& s) {
     AdapterInfo& info = s.manifest.info;
     FieldTable table;
     table.add("format_version", s.format_version, "Of this file.");
-    table.add("files", s.manifest.files, "Files beside this one.")
-        .one_of({kStockFile, kProjectionFile, kIdMapFile});
+    table.add(kFormat, s.manifest.format, "Dialect of the LoRA file; diffusers if left out.")
+        .one_of(format_names());
+    std::vector<std::string> files(kLoraFiles.begin(), kLoraFiles.end());
+    files.insert(files.end(), kSidecarFiles.begin(), kSidecarFiles.end());
+    table.add("files", s.manifest.files, "Files beside this one.").one_of(std::move(files));
     table.add("base", info.base, "Model directory it was trained on, for information.");
     table.add("r", info.rank, "Rank in the header of the LoRA file; 0 without one.")
         .range(0, kMost);
@@ -43,7 +48,11 @@ std::string manifest_text(const Manifest& manifest) {
     Stored stored;
     stored.manifest = manifest;
     stored.trained_alpha = manifest.info.trained_alpha.value_or(manifest.info.alpha);
-    return fields(stored).write().dump(2) + "\n";
+    nlohmann::json json = fields(stored).write();
+    if (manifest.format == Manifest().format) {
+        json.erase(kFormat);
+    }
+    return json.dump(2) + "\n";
 }
 
 Manifest read_manifest(const std::filesystem::path& path) {
@@ -62,7 +71,7 @@ Manifest read_manifest(const std::filesystem::path& path) {
     }
     table.read(json, faults);
     for (const auto& [name, unused] : all.items()) {
-        if (!json.contains(name)) {
+        if (!json.contains(name) && name != kFormat) {
             faults.push_back(name + ": missing");
         }
     }

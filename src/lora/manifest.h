@@ -10,8 +10,9 @@ namespace matrix::lora {
 
 /// `matrix_adapter.json` of an adapter directory.
 struct Manifest {
-    std::vector<std::string> files;  ///< safetensors files beside it
-    AdapterInfo info;                ///< alpha = rank: the files have the strength folded in
+    std::string format = "diffusers";  ///< the dialect of the LoRA file; not written for this one
+    std::vector<std::string> files;    ///< safetensors files beside it
+    AdapterInfo info;                  ///< alpha = rank: the files have the strength folded in
 };
 
 [[nodiscard]] std::string manifest_text(const Manifest& manifest);

@@ -144,6 +144,22 @@ void FileWeights::allow(const std::string& key_prefix) {
     allowed_.push_back(key_prefix);
 }
 
+std::vector<std::string> FileWeights::keys() const {
+    std::vector<std::string> result;
+    for (const auto& [key, file] : file_of_key_) {
+        result.push_back(key);
+    }
+    return result;
+}
+
+at::Tensor FileWeights::stored(const std::string& key) const {
+    const auto found = file_of_key_.find(key);
+    if (found == file_of_key_.end()) {
+        throw RunError(directory_.string() + ": no tensor " + quote_name(key));
+    }
+    return files_[found->second].tensor(key);
+}
+
 void FileWeights::finish() {
     std::vector<std::string> faults = faults_;
     for (const auto& [key, file] : file_of_key_) {

@@ -13,6 +13,8 @@
 #include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
+#include "matrix/lora/export.h"
+#include "matrix/lora/model_card.h"
 #include "matrix/train/batch_stream.h"
 #include "matrix/train/checkpoint.h"
 #include "matrix/train/checkpoint_writer.h"
@@ -255,11 +257,20 @@ private:
     }
 
     void export_adapter() {
-        const double error = lora::export_diffusers(
-            lora::collect(parts_.backbone, parts_.adapter_info), settings_.output / "adapter");
+        const std::filesystem::path directory = settings_.output / "adapter";
+        const lora::Adapter adapter = lora::collect(parts_.backbone, parts_.adapter_info);
+        lora::ExportOptions options;
+        options.card = [&](const std::vector<std::string>& files) {
+            lora::CardFacts facts = lora::card_facts(adapter);
+            facts.format = lora::format_name(options.format);
+            facts.files = files;
+            facts.run_config = settings_.config_text;
+            return lora::model_card(facts);
+        };
+        const double error = lora::export_adapter(adapter, directory, options).largest_difference;
         char text[32];
         std::snprintf(text, sizeof text, "%.1e", error);
-        log::info("adapter written to " + (settings_.output / "adapter").string() +
+        log::info("adapter written to " + directory.string() +
                   " and read back (largest difference " + text + ")");
     }
 

@@ -15,7 +15,7 @@ SURFACE = {
                           "--vae-tiling", "--json", "--prompt", "--negative-prompt", "--image", "--id-map", "--out",
                           "--formats", "--seed", "--frames", "--height", "--width", "--fps", "--steps", "--sampler",
                           "--guidance-scale", "--dynamic-cfg"},
-    "export": COMMON | {"--checkpoint", "--format", "--out", "--json"},
+    "export": COMMON | {"--checkpoint", "--format", "--out", "--dtype", "--model", "--json"},
     "probe": COMMON | {"--part", "--model", "--inputs", "--outputs", "--dtype", "--device", "--grad", "--adapter", "--set",
                        "--readout", "--head", "--heads", "--seed", "--save-checkpoint", "--prompt", "--prompts",
                        "--frames", "--height", "--width", "--tiling", "--steps", "--scheduler", "--guidance",

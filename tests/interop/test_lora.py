@@ -259,8 +259,8 @@ def test_refusals_leave_nothing_behind(tmp_path):
     expect_refused(export(trained.directory, out), 1, "adapter.safetensors")
     command = [MATRIX, "export", "--checkpoint", trained.directory, "--out", out]
     expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=300), 2, "--format")
-    command[-3:] = [trained.directory, "--format", "peft", "--out", out]
-    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=300), 2, "--format", "peft")
+    command[-3:] = [trained.directory, "--format", "gguf", "--out", out]
+    expect_refused(subprocess.run(command, capture_output=True, text=True, timeout=300), 2, "--format", "gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["step"]
 
 

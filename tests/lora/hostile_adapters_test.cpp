@@ -6,6 +6,7 @@
 
 #include "lora/adapters.h"
 #include "matrix/core/files.h"
+#include "matrix/lora/export.h"
 #include "support/errors.h"
 #include "support/temp_directory.h"
 
@@ -178,7 +179,7 @@ protected:
         adapter.deltas["patch_embed.proj"] = testing::random_delta("p", 6, {48, 2, 2}, 2, 1.0);
         adapter.projection_weight = values("w", {6, 48, 2, 2});
         adapter.projection_bias = values("bias", {6});
-        export_diffusers(adapter, path_);
+        export_adapter(adapter, path_);
         static_cast<void>(read_adapter(path_));
     }
     void refused(std::initializer_list<std::string_view> parts) const {

@@ -64,21 +64,14 @@ void write_checkpoint_adapter(const std::filesystem::path& path,
                               const AdapterInfo& info);
 
 /// Reads any adapter this program knows: a training checkpoint (directory or its
-/// `adapter.safetensors`), an adapter directory (`pytorch_lora_weights.safetensors` with the
-/// sidecars that its `matrix_adapter.json` names, or without one those that are there) or a bare
-/// file in the diffusers layout. Headers' rank_pattern, alpha_pattern and use_rslora are honoured
-/// as peft does; without a header the scale is 1. RunError naming the key or file: half a pair,
-/// shapes that do not fit together, rank 0, no tensors, values that are not finite, keys of
-/// anything else, a rank that differs from the header, a sidecar that is not there.
+/// `adapter.safetensors`); an adapter directory (the files that its `matrix_adapter.json` names, or
+/// without one the LoRA file and the sidecars that are there); peft's directory; a bare file in a
+/// dialect of diffusers (the old one too), peft, kohya (one or two underscores) or ComfyUI, in any
+/// floating dtype. docs/formats.md has the keys. The strength is the dialect's: rank_pattern,
+/// alpha_pattern and use_rslora of a header or of peft's `adapter_config.json` as peft has it;
+/// alpha / r of a linear's `.alpha`; without any the scale is 1. RunError naming the key or file:
+/// keys of no dialect or of two, half a pair, shapes that do not fit together, rank 0, no tensors,
+/// values that are not finite, a rank that differs from the header, a sidecar that is not there.
 [[nodiscard]] Adapter read_adapter(const std::filesystem::path& path);
-
-/// Writes an adapter directory: the stock LoRA file (none without deltas) with the strength folded
-/// into B, smaller ranks filled up with zeros and alpha = r in its header; the sidecars for the
-/// input projection; and the manifest. Of a projection's LoRA under an ID map the stock file has
-/// the columns of the other two thirds of the channels. Written under a temporary name, read back
-/// and compared, then renamed. Replaces an earlier export or an empty directory; RunError if
-/// anything else is there. Returns the largest absolute difference between B A scale before and
-/// after.
-double export_diffusers(const Adapter& adapter, const std::filesystem::path& directory);
 
 }  // namespace matrix::lora

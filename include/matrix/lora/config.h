@@ -3,6 +3,7 @@
 #include "matrix/core/fields.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct LoraConfig {
     std::vector<std::string> targets = {"to_q", "to_k", "to_v", "to_out.0"};
     std::vector<std::int64_t> blocks = {7, 11, 12};
     std::string input_projection = "full";  ///< "full", "lora" or "frozen"
+    std::optional<std::string> init_from;   ///< an adapter whose effect is that of step 0
 
     [[nodiscard]] double scale() const { return delta_scale(rank, alpha, rslora); }
 };

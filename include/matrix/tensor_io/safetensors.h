@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,5 +46,27 @@ private:
 /// time. Data is aligned: wide types first, header padded to 8 bytes.
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
                        const Metadata& metadata = {});
+
+/// A tensor that is made only when it is written.
+struct PlannedTensor {
+    std::string key;
+    at::ScalarType dtype;
+    std::vector<std::int64_t> shape;
+
+    [[nodiscard]] std::uint64_t bytes() const;
+};
+using MakeTensor = std::function<at::Tensor(const std::string& key)>;
+
+/// The same for tensors made one at a time by `make`, which must give what was planned.
+void write_safetensors(const std::filesystem::path& path, std::vector<PlannedTensor> tensors,
+                       const MakeTensor& make, const Metadata& metadata = {});
+
+/// Writes the weights of a Hugging Face component: `<stem>.safetensors`, or where that would be
+/// more than `max_shard_bytes` (diffusers' 5 GB) shards "<stem>-00001-of-00003.safetensors" with
+/// `<stem>.safetensors.index.json`. A shard is closed before the tensor that would be too much; a
+/// larger tensor has one to itself.
+void write_component(const std::filesystem::path& directory, const std::string& stem,
+                     const std::vector<PlannedTensor>& tensors, const MakeTensor& make,
+                     std::uint64_t max_shard_bytes = 5'000'000'000);
 
 }  // namespace matrix::tensor_io

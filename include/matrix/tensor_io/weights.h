@@ -51,6 +51,10 @@ public:
     [[nodiscard]] bool has(const std::string& key) const override;
     void allow(const std::string& key_prefix) override;
     void finish() override;
+    [[nodiscard]] std::vector<std::string> keys() const;
+    /// As in the file: in its own dtype, a view of the mapping. RunError if there is no such
+    /// tensor.
+    [[nodiscard]] at::Tensor stored(const std::string& key) const;
 
 private:
     /// Notes `key` as taken and any fault of it; its file, or null after a fault.

@@ -12,6 +12,7 @@
 #include "cli/samples/comparison.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
+#include "matrix/lora/export.h"
 #include "matrix/lora/stand_in.h"
 #include "matrix/media/image.h"
 #include "matrix/media/video.h"
@@ -84,7 +85,7 @@ SamplesObserver::SamplesObserver(const RunConfig& config, const train::RunParts&
 lora::Adapter SamplesObserver::exported() const {
     const fs::path directory = fs::path(config_.output) / "samples" /
                                (".adapter-rank-" + std::to_string(parts_.ranks.all.rank()));
-    lora::export_diffusers(lora::collect(parts_.backbone, parts_.adapter_info), directory);
+    lora::export_adapter(lora::collect(parts_.backbone, parts_.adapter_info), directory);
     lora::Adapter adapter = lora::read_adapter(directory);
     std::error_code ignored;
     fs::remove_all(directory, ignored);

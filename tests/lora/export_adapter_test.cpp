@@ -7,6 +7,7 @@
 
 #include "lora/adapters.h"
 #include "matrix/core/files.h"
+#include "matrix/lora/export.h"
 #include "support/errors.h"
 #include "support/temp_directory.h"
 #include "support/tensors.h"
@@ -53,7 +54,7 @@ Adapter id_map_adapter(bool temporal_patches) {
     return adapter;
 }
 
-class ExportDiffusers : public ::testing::Test {
+class ExportAdapter : public ::testing::Test {
 protected:
     std::vector<std::string> files() const {
         std::vector<std::string> names;
@@ -82,9 +83,9 @@ protected:
     fs::path out_ = directory_ / "adapter";
 };
 
-TEST_F(ExportDiffusers, FoldsTheStrengthIntoB) {
+TEST_F(ExportAdapter, FoldsTheStrengthIntoB) {
     const Adapter adapter = attention_adapter();
-    const double difference = export_diffusers(adapter, out_);
+    const double difference = export_adapter(adapter, out_).largest_difference;
     EXPECT_THAT(files(), ElementsAre("matrix_adapter.json", "pytorch_lora_weights.safetensors"));
     EXPECT_THAT(directory_.names(), ElementsAre("adapter"));
 
@@ -115,8 +116,8 @@ TEST_F(ExportDiffusers, FoldsTheStrengthIntoB) {
     EXPECT_NEAR(difference, largest, 1e-12);
 }
 
-TEST_F(ExportDiffusers, DescribesItselfInTheManifest) {
-    export_diffusers(attention_adapter(), out_);
+TEST_F(ExportAdapter, DescribesItselfInTheManifest) {
+    export_adapter(attention_adapter(), out_);
     EXPECT_EQ(manifest(), json({{"format_version", 1},
                                 {"files", {"pytorch_lora_weights.safetensors"}},
                                 {"base", "models/base"},
@@ -131,23 +132,23 @@ TEST_F(ExportDiffusers, DescribesItselfInTheManifest) {
     EXPECT_EQ(read.info.base, "models/base");
 }
 
-TEST_F(ExportDiffusers, FoldsRankStabilisedStrength) {
+TEST_F(ExportAdapter, FoldsRankStabilisedStrength) {
     Adapter adapter = attention_adapter();
     adapter.info.rslora = true;
     for (auto& [linear, delta] : adapter.deltas) {
         delta.scale = adapter.info.scale();
     }
     EXPECT_NEAR(adapter.info.scale(), 0.7 / std::sqrt(3.0), 1e-15);
-    export_diffusers(adapter, out_);
+    export_adapter(adapter, out_);
     expect_reads_back(adapter);
     EXPECT_FALSE(read_adapter(out_).info.rslora);
 }
 
-TEST_F(ExportDiffusers, FillsUpToOneRank) {
+TEST_F(ExportAdapter, FillsUpToOneRank) {
     Adapter adapter = attention_adapter();
     adapter.deltas[kQ] = random_delta("q", 6, {6}, 1, 0.5);
     adapter.deltas[kProjection] = random_delta("p", 6, {32, 2, 2}, 2, 2.0);
-    export_diffusers(adapter, out_);
+    export_adapter(adapter, out_);
     const auto file = stock();
     for (const std::string& key : file.keys()) {
         const bool a = key.ends_with("lora_A.weight");
@@ -161,11 +162,11 @@ TEST_F(ExportDiffusers, FillsUpToOneRank) {
     expect_reads_back(adapter);
 }
 
-TEST_F(ExportDiffusers, SplitsTheIdMapsColumnsOff) {
+TEST_F(ExportAdapter, SplitsTheIdMapsColumnsOff) {
     for (const bool temporal_patches : {false, true}) {
         SCOPED_TRACE(temporal_patches);
         const Adapter adapter = id_map_adapter(temporal_patches);
-        export_diffusers(adapter, out_);
+        export_adapter(adapter, out_);
         EXPECT_THAT(files(), ElementsAre("id_map_lora.safetensors", "matrix_adapter.json",
                                          "pytorch_lora_weights.safetensors"));
         const std::string key = "transformer.patch_embed.proj.lora_A.weight";
@@ -182,13 +183,13 @@ TEST_F(ExportDiffusers, SplitsTheIdMapsColumnsOff) {
     }
 }
 
-TEST_F(ExportDiffusers, KeepsTheWholeProjectionBeside) {
+TEST_F(ExportAdapter, KeepsTheWholeProjectionBeside) {
     Adapter adapter = attention_adapter();
     adapter.info.in_channels = 48;
     adapter.info.id_map = true;
     adapter.projection_weight = values("w", {6, 48, 2, 2});
     adapter.projection_bias = values("bias", {6});
-    export_diffusers(adapter, out_);
+    export_adapter(adapter, out_);
     EXPECT_THAT(files(), ElementsAre("input_projection.safetensors", "matrix_adapter.json",
                                      "pytorch_lora_weights.safetensors"));
     EXPECT_EQ(stock().keys().size(), 4u);
@@ -199,47 +200,47 @@ TEST_F(ExportDiffusers, KeepsTheWholeProjectionBeside) {
     test::expect_equal(read.projection_bias, adapter.projection_bias, "bias");
 
     adapter.deltas.clear();
-    export_diffusers(adapter, out_);
+    export_adapter(adapter, out_);
     EXPECT_THAT(files(), ElementsAre("input_projection.safetensors", "matrix_adapter.json"));
     EXPECT_EQ(manifest()["files"], json({"input_projection.safetensors"}));
     EXPECT_EQ(manifest()["r"], 0);
     test::expect_equal(read_adapter(out_).projection_weight, adapter.projection_weight, "weight");
 }
 
-TEST_F(ExportDiffusers, SplitsABareFilesProjectionToo) {
+TEST_F(ExportAdapter, SplitsABareFilesProjectionToo) {
     Adapter adapter = id_map_adapter(false);
     const nn::LowRankDelta& delta = adapter.deltas.at(kProjection);
     const std::string prefix = "transformer.patch_embed.proj.lora_";
     tensor_io::write_safetensors(directory_ / "bare.safetensors",
                                  {{prefix + "A.weight", delta.a}, {prefix + "B.weight", delta.b}});
-    export_diffusers(read_adapter(directory_ / "bare.safetensors"), out_);
+    export_adapter(read_adapter(directory_ / "bare.safetensors"), out_);
     EXPECT_EQ(stock().shape(prefix + "A.weight"), (std::vector<std::int64_t>{3, 32, 2, 2}));
     EXPECT_EQ(manifest()["id_map"], true);
 }
 
-TEST_F(ExportDiffusers, AgainGivesTheSameBytes) {
-    export_diffusers(id_map_adapter(false), out_);
+TEST_F(ExportAdapter, AgainGivesTheSameBytes) {
+    export_adapter(id_map_adapter(false), out_);
     const fs::path again = directory_ / "again";
-    EXPECT_EQ(export_diffusers(read_adapter(out_), again), 0.0);
+    EXPECT_EQ(export_adapter(read_adapter(out_), again).largest_difference, 0.0);
     for (const std::string& name : files()) {
         EXPECT_EQ(read_text_file(again / name), read_text_file(out_ / name)) << name;
     }
     // Over what it was read from.
-    EXPECT_EQ(export_diffusers(read_adapter(out_), out_), 0.0);
+    EXPECT_EQ(export_adapter(read_adapter(out_), out_).largest_difference, 0.0);
     EXPECT_EQ(read_text_file(again / "matrix_adapter.json"),
               read_text_file(out_ / "matrix_adapter.json"));
 }
 
-TEST_F(ExportDiffusers, WritesAnEmptyDirectoryAndReplacesAnEarlierExport) {
+TEST_F(ExportAdapter, WritesAnEmptyDirectoryAndReplacesAnEarlierExport) {
     fs::create_directory(out_);
-    export_diffusers(id_map_adapter(false), out_);
-    export_diffusers(attention_adapter(), out_);
+    export_adapter(id_map_adapter(false), out_);
+    export_adapter(attention_adapter(), out_);
     EXPECT_THAT(files(), ElementsAre("matrix_adapter.json", "pytorch_lora_weights.safetensors"));
 }
 
-TEST_F(ExportDiffusers, LeavesOtherPeoplesFilesAlone) {
+TEST_F(ExportAdapter, LeavesOtherPeoplesFilesAlone) {
     const auto refused = [&] {
-        test::expect_error([&] { export_diffusers(attention_adapter(), out_); },
+        test::expect_error([&] { export_adapter(attention_adapter(), out_); },
                            {out_.string(), "neither empty nor an adapter directory"});
         EXPECT_THAT(directory_.names(), ElementsAre("adapter"));
     };
@@ -251,16 +252,16 @@ TEST_F(ExportDiffusers, LeavesOtherPeoplesFilesAlone) {
     std::ofstream(out_ / "pytorch_lora_weights.safetensors") << "not ours: no manifest";
     refused();
     fs::remove_all(out_);
-    export_diffusers(attention_adapter(), out_);
+    export_adapter(attention_adapter(), out_);
     std::ofstream(out_ / "notes.txt") << "mine";
     refused();
     EXPECT_TRUE(fs::exists(out_ / "notes.txt"));
 }
 
-TEST_F(ExportDiffusers, WritesNothingThatCannotBeReadBack) {
+TEST_F(ExportAdapter, WritesNothingThatCannotBeReadBack) {
     Adapter adapter = attention_adapter();
     adapter.deltas[kQ].scale = 1e300;  // B overflows float32
-    test::expect_error([&] { export_diffusers(adapter, out_); }, {"lora_B.weight", "not finite"});
+    test::expect_error([&] { export_adapter(adapter, out_); }, {"lora_B.weight", "not finite"});
     EXPECT_TRUE(directory_.names().empty());
 }
 

@@ -1,0 +1,45 @@
+#include "cli/export/run_of.h"
+
+#include <nlohmann/json.hpp>
+
+#include "matrix/core/error.h"
+#include "matrix/core/fields.h"
+#include "matrix/core/files.h"
+#include "matrix/train/checkpoint.h"
+
+namespace matrix::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string config_of_run(const fs::path& run) {
+    const fs::path path = run / "config.json";
+    if (!fs::exists(path)) {
+        return "";
+    }
+    const std::string text = read_text_file(path);
+    return parse_json(text, path.string()).is_object() ? text : "";
+}
+
+}  // namespace
+
+RunOfAdapter run_of(const fs::path& adapter) {
+    std::error_code fault;
+    const fs::path whole = fs::weakly_canonical(adapter, fault);
+    const fs::path directory = fs::is_directory(whole, fault) ? whole : whole.parent_path();
+    RunOfAdapter run;
+    if (fs::exists(directory / "state.json")) {
+        const train::TrainState state = train::checkpoint_state(directory);
+        run.steps = state.step;
+        run.config = state.config;
+        if (run.config.empty() && directory.parent_path().filename() == "checkpoints") {
+            run.config = config_of_run(directory.parent_path().parent_path());
+        }
+    } else if (directory.filename() == "adapter" &&
+               fs::exists(directory.parent_path() / "checkpoints")) {
+        run.config = config_of_run(directory.parent_path());
+    }
+    return run;
+}
+
+}  // namespace matrix::cli
