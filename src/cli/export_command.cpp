@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "cli/commands.h"
@@ -14,6 +15,7 @@
 #include "cli/export/output_check.h"
 #include "cli/export/run_of.h"
 #include "matrix/core/error.h"
+#include "matrix/core/signals.h"
 #include "matrix/log/log.h"
 #include "matrix/lora/export.h"
 #include "matrix/lora/model_card.h"
@@ -150,10 +152,97 @@ void print(const ExportFlags& flags, const lora::ExportReport& report,
                   << number(*output) << '\n';
     } else {
         std::cout
-            << "the base model is not at hand: only the weights' change was compared (--model "
-               "DIR compares the output too)\n";
+            << "no base model for it at hand: only the weights' change was compared (--model DIR "
+               "compares the output too)\n";
     }
 }
+
+lora::CardFacts card_facts(const ExportFlags& flags, const lora::Adapter& adapter) {
+    lora::CardFacts facts = lora::card_facts(adapter);
+    const RunOfAdapter run = run_of(flags.checkpoint);
+    facts.format = flags.format;
+    facts.run_config = run.config;
+    facts.steps = run.steps;
+    if (!flags.model.empty()) {
+        facts.info.base = fs::absolute(flags.model).lexically_normal().string();
+    }
+    return facts;
+}
+
+/// Nothing where the base that the adapter names is another model by now.
+std::optional<OutputCheck> output_check(const ExportFlags& flags,
+                                        const std::optional<fs::path>& base,
+                                        const lora::Adapter& adapter) {
+    std::optional<OutputCheck> check;
+    if (!base) {
+        return check;
+    }
+    try {
+        check.emplace(*base, adapter);
+    } catch (const BaseDoesNotFit& fault) {
+        if (!flags.model.empty() || flags.format == kMerged) {
+            throw;
+        }
+        log::warning(fault.faults().front());
+    }
+    return check;
+}
+
+class Exporter {
+public:
+    Exporter(const ExportFlags& flags, lora::Adapter adapter, std::optional<at::ScalarType> dtype)
+        : flags_(flags), adapter_(std::move(adapter)), dtype_(dtype) {}
+
+    void to_format(lora::Format format) {
+        lora::ExportOptions options;
+        options.format = format;
+        options.dtype = dtype_.value_or(at::kFloat);
+        lora::check_export(adapter_, flags_.out, options);
+        std::optional<OutputCheck> check =
+            output_check(flags_, base_of(flags_, adapter_), adapter_);
+        lora::CardFacts facts = card_facts(flags_, adapter_);
+        options.card = [&](const std::vector<std::string>& files) {
+            facts.files = files;
+            return lora::model_card(facts);
+        };
+        if (check) {
+            options.inspect = [&](const lora::Adapter& read) {
+                judge(check->of_adapter(read), check->tolerance(options.dtype));
+            };
+        }
+        const lora::ExportReport report = lora::export_adapter(adapter_, flags_.out, options);
+        print(flags_, report, output_);
+    }
+
+    void to_merged() {
+        const std::optional<fs::path> base = base_of(flags_, adapter_);
+        check_free(flags_.out);
+        const std::optional<OutputCheck> check = output_check(flags_, base, adapter_);
+        const at::ScalarType written = dtype_ ? *dtype_ : coarsest_dtype(*base / "transformer");
+        const auto inspect = [&](const fs::path& directory) {
+            judge(check->of_transformer(directory), check->tolerance(written));
+        };
+        const lora::ExportReport report =
+            export_merged(adapter_, flags_.out,
+                          {*base, check->in_channels(), dtype_,
+                           lora::model_card(card_facts(flags_, adapter_)), inspect});
+        print(flags_, report, output_);
+    }
+
+private:
+    void judge(double error, double tolerance) {
+        if (const auto signal = stop_signal()) {
+            throw Stopped{*signal};
+        }
+        output_ = error;
+        require_output(error, tolerance, flags_.out);
+    }
+
+    const ExportFlags& flags_;
+    lora::Adapter adapter_;
+    std::optional<at::ScalarType> dtype_;
+    std::optional<double> output_;
+};
 
 void export_main(const ExportFlags& flags) {
     const std::optional<lora::Format> format = lora::find_format(flags.format);
@@ -162,49 +251,13 @@ void export_main(const ExportFlags& flags) {
                          "\" is not a format this program writes (" + one_of(all_formats()) + ")");
     }
     const std::optional<at::ScalarType> dtype = parse_dtype(flags.dtype);
-    const lora::Adapter adapter = lora::read_adapter(flags.checkpoint);
-    const std::optional<fs::path> base = base_of(flags, adapter);
-    lora::CardFacts facts = lora::card_facts(adapter);
-    const RunOfAdapter run = run_of(flags.checkpoint);
-    facts.format = flags.format;
-    facts.run_config = run.config;
-    facts.steps = run.steps;
-    if (facts.info.base.empty()) {
-        facts.info.base = flags.model;
-    }
-    std::optional<OutputCheck> check;
-    if (base) {
-        check.emplace(*base, adapter);
-    }
-    std::optional<double> output;
-    const auto judge = [&](double error, at::ScalarType written) {
-        output = error;
-        require_output(error, check->tolerance(written), flags.out);
-    };
-    lora::ExportReport report;
+    install_stop_signals();
+    Exporter exporter(flags, lora::read_adapter(flags.checkpoint), dtype);
     if (format) {
-        lora::ExportOptions options;
-        options.format = *format;
-        options.dtype = dtype.value_or(at::kFloat);
-        options.card = [&](const std::vector<std::string>& files) {
-            facts.files = files;
-            return lora::model_card(facts);
-        };
-        if (check) {
-            options.inspect = [&](const lora::Adapter& read) {
-                judge(check->of_adapter(read), options.dtype);
-            };
-        }
-        report = lora::export_adapter(adapter, flags.out, options);
+        exporter.to_format(*format);
     } else {
-        const auto inspect = [&](const fs::path& directory) {
-            judge(check->of_transformer(directory), dtype.value_or(at::kFloat));
-        };
-        report =
-            export_merged(adapter, flags.out,
-                          {*base, check->in_channels(), dtype, lora::model_card(facts), inspect});
+        exporter.to_merged();
     }
-    print(flags, report, output);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -41,9 +43,14 @@ void check_flags(const GenerateFlags& flags) {
     const nlohmann::json said = generate::fields(copy).write();
     generate::fields(copy).read(said, faults);
     if (!std::isfinite(flags.adapter_strength)) {
-        faults.emplace_back("adapter-strength: is not a finite number");
+        faults.emplace_back("adapter_strength: is not a finite number");
+    }
+    if (flags.adapter_strength != 1.0 && flags.adapter.empty()) {
+        faults.emplace_back("adapter_strength: there is no --adapter");
     }
     for (std::string& fault : faults) {
+        std::replace(fault.begin(), fault.begin() + static_cast<std::ptrdiff_t>(fault.find(':')),
+                     '_', '-');
         fault.insert(0, "--");
     }
     if (!faults.empty()) {

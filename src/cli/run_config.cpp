@@ -40,6 +40,25 @@ void append(std::vector<std::string>& faults, std::vector<std::string> more) {
                   std::make_move_iterator(more.end()));
 }
 
+/// Of videos on the way.
+std::vector<std::string> check_samples(const RunConfig& config) {
+    std::vector<std::string> faults;
+    if (config.validation.samples.every_steps == 0) {
+        return faults;
+    }
+#ifndef MATRIX_WITH_ENCODERS
+    faults.emplace_back(
+        "validation.samples.every_steps: this program was built without video files "
+        "(MATRIX_WITH_MEDIA, MATRIX_WITH_TEXT) and makes no videos; set it to 0");
+#endif
+    if (config.data.frames % 8 != 1) {
+        faults.push_back("validation.samples: videos have 8k + 1 frames, and data.frames is " +
+                         std::to_string(config.data.frames) +
+                         "; change it, or set validation.samples.every_steps to 0");
+    }
+    return faults;
+}
+
 }  // namespace
 
 FieldTable fields(RunConfig& c) {
@@ -83,6 +102,7 @@ RunConfig read_run_config(const std::filesystem::path& path,
     append(faults, data_cache::check(config.data));
     append(faults,
            train::check(config.train, config.checkpoint, config.validation, config.alignment));
+    append(faults, check_samples(config));
     if (config.parallel.shard_base && !config.memory.checkpointing) {
         faults.emplace_back(
             "parallel.shard_base: a graph that keeps everything keeps the whole base too; set "
@@ -103,7 +123,8 @@ RunConfig read_run_config(const std::filesystem::path& path,
 
 std::vector<std::string> warnings(const RunConfig& config) {
     std::vector<std::string> lines = alignment::warnings(config.alignment);
-    if (config.validation.data && config.validation.every_steps == 0) {
+    if (config.validation.data && config.validation.every_steps == 0 &&
+        config.validation.samples.every_steps == 0) {
         lines.emplace_back(
             "validation.data: not read, since validation.every_steps = 0 switches validation off");
     }

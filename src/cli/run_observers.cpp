@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/tensorboard_observer.h"
-#include "matrix/core/error.h"
 #include "matrix/train/validation.h"
 #ifdef MATRIX_WITH_ENCODERS
 #include "cli/pictures/pictures_observer.h"
@@ -48,13 +47,7 @@ RunObservers::RunObservers(const RunConfig& config, const train::RunParts& parts
     if (parts.ranks.is_main()) {
         observers_.push_back(std::make_unique<TensorBoardObserver>(config.output));
     }
-#ifndef MATRIX_WITH_ENCODERS
-    if (config.validation.samples.every_steps > 0) {
-        throw UsageError(
-            "validation.samples.every_steps: this program was built without video files "
-            "(MATRIX_WITH_MEDIA, MATRIX_WITH_TEXT) and makes no videos; set it to 0");
-    }
-#else
+#ifdef MATRIX_WITH_ENCODERS
     if (config.validation.samples.every_steps > 0) {
         observers_.push_back(std::make_unique<samples::SamplesObserver>(config, parts, held_out));
     }

@@ -65,7 +65,8 @@ data_cache::DataConfig held_out_data(const RunConfig& config) {
 std::unique_ptr<data_cache::SampleSource> open_held_out(const RunConfig& config,
                                                         at::ScalarType dtype, at::Device device,
                                                         distributed::Communicator& ranks) {
-    if (!config.validation.data || config.validation.every_steps == 0) {
+    const train::ValidationConfig& validation = config.validation;
+    if (!validation.data || (validation.every_steps == 0 && validation.samples.every_steps == 0)) {
         return nullptr;
     }
     return open_samples(config, held_out_data(config), dtype, device, ranks);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,7 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kPoll{20};
-constexpr std::chrono::milliseconds kMeetingPoll{100};
+constexpr std::chrono::milliseconds kMeetingPoll{500};
 constexpr std::chrono::milliseconds kGrace{5000};    // for the others, after a failure
 constexpr std::chrono::milliseconds kAnswer{3000};   // for a store that may be gone
 constexpr std::chrono::milliseconds kSilence{3000};  // after which a rank counts as ended
@@ -161,18 +162,21 @@ void Rendezvous::meet(const std::string& place, const std::vector<int>& ranks) c
     store_->set(key(environment_.rank), "here");
     Silence silence(environment_.world_size);
     std::vector<int> missing = ranks;
+    std::chrono::milliseconds pause = kPoll;
     while (true) {
         std::erase_if(missing, [&](int rank) { return store_->check({key(rank)}); });
         if (missing.empty()) {
             return;
         }
-        const RankStates states = read_states(*store_, environment_.world_size);
-        for (const int rank : missing) {
-            const std::string name = "rank " + std::to_string(rank);
-            TORCH_CHECK(states[rank] && !states[rank]->left, name, " has left");
-            TORCH_CHECK(silence.of(rank, *states[rank]) < timeout_, name, " gives no sign of life");
+        // The first of them is enough to watch: where it has come, the next one is.
+        const int rank = missing.front();
+        const RankState state = RankState::decoded(store_->get_to_str(state_key(rank)));
+        if ((state.left || silence.of(rank, state) > timeout_) && !store_->check({key(rank)})) {
+            throw std::runtime_error("rank " + std::to_string(rank) +
+                                     (state.left ? " has left" : " gives no sign of life"));
         }
-        std::this_thread::sleep_for(kMeetingPoll);
+        std::this_thread::sleep_for(pause);
+        pause = std::min(2 * pause, kMeetingPoll);
     }
 }
 

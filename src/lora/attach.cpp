@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lora/dialect.h"
 #include "lora/names.h"
 #include "lora/targets.h"
 #include "matrix/core/error.h"
@@ -97,6 +98,9 @@ void check_fits(nn::Adaptable& model, const Adapter& adapter, std::int64_t chann
     const std::vector<std::int64_t> projection = projection_shape(model, channels);
     for (const auto& [name, delta] : adapter.deltas) {
         const auto found = linears.find(name);
+        if (found == linears.end() && of_other_programs(name)) {
+            throw RunError("adapter: " + not_applied_text(name));
+        }
         if (found == linears.end()) {
             throw RunError("adapter: " + a_key(name) + ": the model has no such linear (it has " +
                            std::to_string(model.num_blocks()) + " blocks)");

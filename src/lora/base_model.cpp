@@ -12,13 +12,14 @@ namespace {
 struct Published {
     std::string_view name;
     bool apache;  ///< 2B; the 5B models have a licence of their own
+    bool text_to_video;
 };
 
-constexpr std::array<Published, 5> kPublished = {{{"CogVideoX-2b", true},
-                                                  {"CogVideoX-5b", false},
-                                                  {"CogVideoX-5b-I2V", false},
-                                                  {"CogVideoX1.5-5B", false},
-                                                  {"CogVideoX1.5-5B-I2V", false}}};
+constexpr std::array<Published, 5> kPublished = {{{"CogVideoX-2b", true, true},
+                                                  {"CogVideoX-5b", false, true},
+                                                  {"CogVideoX-5b-I2V", false, false},
+                                                  {"CogVideoX1.5-5B", false, true},
+                                                  {"CogVideoX1.5-5B-I2V", false, false}}};
 
 bool same_name(std::string_view a, std::string_view b) {
     const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
@@ -26,28 +27,40 @@ bool same_name(std::string_view a, std::string_view b) {
                       [&](char x, char y) { return lower(x) == lower(y); });
 }
 
+std::string last_name(const std::filesystem::path& path) {
+    return (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
+}
+
+bool is_cache_of(const std::string& part, std::string_view name) {
+    return part == "models--THUDM--" + std::string(name) ||
+           part == "models--zai-org--" + std::string(name);
+}
+
+bool names(const std::filesystem::path& path, std::string_view name) {
+    return same_name(last_name(path), name) ||
+           std::any_of(path.begin(), path.end(), [&](const std::filesystem::path& part) {
+               return is_cache_of(part.string(), name);
+           });
+}
+
+BaseModel as_base(const Published& published) {
+    BaseModel base;
+    base.hub_name = "THUDM/" + std::string(published.name);
+    base.licence = published.apache ? "apache-2.0" : "other";
+    base.text_to_video = published.text_to_video;
+    if (!published.apache) {
+        base.licence_name = "cogvideox-license";
+        base.licence_link = "https://huggingface.co/" + base.hub_name + "/blob/main/LICENSE";
+    }
+    return base;
+}
+
 }  // namespace
 
 BaseModel find_base_model(const std::string& path) {
-    for (const std::filesystem::path& part : std::filesystem::path(path)) {
-        std::string name = part.string();
-        // models--THUDM--CogVideoX-5b-I2V
-        if (const std::size_t end = name.rfind("--"); end != std::string::npos) {
-            name.erase(0, end + 2);
-        }
-        for (const Published& published : kPublished) {
-            if (!same_name(name, published.name)) {
-                continue;
-            }
-            BaseModel base;
-            base.hub_name = "THUDM/" + std::string(published.name);
-            base.licence = published.apache ? "apache-2.0" : "other";
-            if (!published.apache) {
-                base.licence_name = "cogvideox-license";
-                base.licence_link =
-                    "https://huggingface.co/" + base.hub_name + "/blob/main/LICENSE";
-            }
-            return base;
+    for (const Published& published : kPublished) {
+        if (names(path, published.name)) {
+            return as_base(published);
         }
     }
     return {};
@@ -55,12 +68,7 @@ BaseModel find_base_model(const std::string& path) {
 
 std::string base_name(const std::string& path) {
     const BaseModel base = find_base_model(path);
-    if (!base.hub_name.empty()) {
-        return base.hub_name;
-    }
-    const std::filesystem::path directory(path);
-    return (directory.has_filename() ? directory.filename() : directory.parent_path().filename())
-        .string();
+    return base.hub_name.empty() ? last_name(path) : base.hub_name;
 }
 
 }  // namespace matrix::lora

@@ -21,12 +21,34 @@ std::string code(const std::string& text) {
     return "```python\n" + text + "```\n";
 }
 
+const char* pipeline_class(const CardFacts& facts) {
+    return find_base_model(facts.info.base).text_to_video ? "CogVideoXPipeline"
+                                                          : "CogVideoXImageToVideoPipeline";
+}
+
+/// Python that puts `weight` and a bias into the pipeline as its input projection, in place of
+/// `old`.
+std::string replace_projection(const CardFacts& facts, const std::string& bias) {
+    const std::string made =
+        facts.linear_projection
+            ? "columns = old.in_features // pipe.transformer.config.in_channels  # of a channel\n"
+              "proj = torch.nn.Linear(weight.shape[1], len(weight))\n"
+            : "proj = torch.nn.Conv2d(weight.shape[1], len(weight), old.kernel_size, old.stride)\n";
+    return made + "proj.weight.data, proj.bias.data = weight, " + bias +
+           "\n"
+           "pipe.transformer.patch_embed.proj = proj.to(old.weight.device, old.weight.dtype)\n"
+           "pipe.transformer.register_to_config(in_channels=weight.shape[1]" +
+           (facts.linear_projection ? " // columns" : "") + ")\n";
+}
+
 std::string open_pipeline(const CardFacts& facts) {
     return "import torch\n"
-           "from diffusers import CogVideoXImageToVideoPipeline\n"
-           "from safetensors.torch import load_file\n\n"
-           "pipe = CogVideoXImageToVideoPipeline.from_pretrained(\"" +
-           hub_or_placeholder(facts) + "\", torch_dtype=torch.bfloat16)\n";
+           "from diffusers import " +
+           std::string(pipeline_class(facts)) +
+           "\nfrom safetensors.torch import load_file\n\n"
+           "pipe = " +
+           pipeline_class(facts) + ".from_pretrained(\"" + hub_or_placeholder(facts) +
+           "\", torch_dtype=torch.bfloat16)\n";
 }
 
 /// Python that puts the trained input projection into `pipe.transformer`, for the files there are.
@@ -64,11 +86,7 @@ std::string put_projection(const CardFacts& facts) {
             "change[:, : weight.shape[1]] += weight\n"
             "weight = change\n";
     }
-    return text +
-           "proj = torch.nn.Conv2d(weight.shape[1], len(weight), old.kernel_size, old.stride)\n"
-           "proj.weight.data, proj.bias.data = weight, bias\n"
-           "pipe.transformer.patch_embed.proj = proj.to(old.weight.device, old.weight.dtype)\n"
-           "pipe.transformer.register_to_config(in_channels=weight.shape[1])\n";
+    return text + replace_projection(facts, "bias");
 }
 
 std::string diffusers_lines(const CardFacts& facts) {
@@ -104,12 +122,8 @@ std::string peft_lines(const CardFacts& facts) {
             "\")[\"transformer.patch_embed.proj.lora_A.weight\"].float()\n"
             "old = pipe.transformer.patch_embed.proj\n"
             "extra = (b.flatten(1) @ a.flatten(1)).view(len(b), *a.shape[1:])\n"
-            "weight = torch.cat([old.weight.data.float(), extra], 1)\n"
-            "proj = torch.nn.Conv2d(weight.shape[1], len(weight), old.kernel_size, old.stride)\n"
-            "proj.weight.data, proj.bias.data = weight, old.bias.data\n"
-            "pipe.transformer.patch_embed.proj = proj.to(old.weight.device, old.weight.dtype)\n"
-            "pipe.transformer.register_to_config(in_channels=weight.shape[1])\n";
-    return code(text);
+            "weight = torch.cat([old.weight.data.float(), extra], 1)\n";
+    return code(text + replace_projection(facts, "old.bias.data"));
 }
 
 std::string kohya_lines(const CardFacts& facts) {
@@ -149,13 +163,17 @@ std::string comfyui_lines(const CardFacts& facts) {
 }
 
 std::string merged_lines(const CardFacts& facts) {
+    const std::string pipeline = pipeline_class(facts);
     return code(
         "import torch\n"
-        "from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel\n\n"
+        "from diffusers import " +
+        pipeline +
+        ", CogVideoXTransformer3DModel\n\n"
         "transformer = CogVideoXTransformer3DModel.from_pretrained(\".\", "
         "torch_dtype=torch.bfloat16)\n"
-        "pipe = CogVideoXImageToVideoPipeline.from_pretrained(\"" +
-        hub_or_placeholder(facts) + "\", transformer=transformer, torch_dtype=torch.bfloat16)\n");
+        "pipe = " +
+        pipeline + ".from_pretrained(\"" + hub_or_placeholder(facts) +
+        "\", transformer=transformer, torch_dtype=torch.bfloat16)\n");
 }
 
 std::string id_map_lines(const CardFacts& facts) {
@@ -175,14 +193,19 @@ std::string id_map_lines(const CardFacts& facts) {
                "The loaders of this file have no such input. What works there is the LoRA of the "
                "attention on the base's own projection, which is not the model that was trained.\n";
     }
-    return text +
-           "The stock pipelines hand it 32 and fail; the class `IdMapPipeline` of matrix.cpp's "
-           "page "
-           "on file formats adds the map, and zeros where there is none. Without a map the result "
-           "is "
-           "as good as training without it was (`data.id_map_dropout`). On an unchanged 32-channel "
-           "base the LoRA of the attention loads alone, but that is not the model that was "
-           "trained.\n";
+    text +=
+        facts.linear_projection
+            ? "The stock pipelines hand it 32 and fail, and there is no pipeline for the map of "
+              "a model with temporal patches."
+            : "The stock pipelines hand it 32 and fail; the class `IdMapPipeline` of "
+              "matrix.cpp's page on file formats adds the map, and zeros where there is none.";
+    text +=
+        " Without a map the result is as good as training without it was "
+        "(`data.id_map_dropout`).";
+    return text + (facts.format == "merged"
+                       ? "\n"
+                       : " On an unchanged 32-channel base the LoRA of the attention loads alone, "
+                         "but that is not the model that was trained.\n");
 }
 
 }  // namespace

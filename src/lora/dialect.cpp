@@ -227,6 +227,17 @@ std::string dialect_key(Dialect dialect, const std::string& linear, Role role) {
     return std::string(grammar.prefix) + *name + std::string(ending->text);
 }
 
+bool of_other_programs(const std::string& linear) {
+    return spelled(Dialect::kKohya, linear).has_value() && linear != kProjection &&
+           linear.find(".attn1.") == std::string::npos;
+}
+
+std::string not_applied_text(const std::string& linear) {
+    return "a LoRA of " + linear +
+           ", which this program does not apply; it applies to_q, to_k, to_v, to_out.0 and "
+           "patch_embed.proj";
+}
+
 const char* dialect_name(Dialect dialect) {
     return grammar_of(dialect).name;
 }

@@ -33,6 +33,12 @@ struct LoraKey {
 /// The key of `linear` in a dialect. RunError if the dialect has no name for it.
 [[nodiscard]] std::string dialect_key(Dialect dialect, const std::string& linear, Role role);
 
+/// Whether tools train a LoRA of `linear` that this program does not apply: ff.*, norm*.linear,
+/// proj_out and so on.
+[[nodiscard]] bool of_other_programs(const std::string& linear);
+/// The message for one.
+[[nodiscard]] std::string not_applied_text(const std::string& linear);
+
 /// "diffusers", "kohya" and so on, for messages.
 [[nodiscard]] const char* dialect_name(Dialect dialect);
 

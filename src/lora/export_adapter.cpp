@@ -199,6 +199,11 @@ double export_tolerance(at::ScalarType dtype) {
     return dtype == at::kFloat ? 1e-4 : dtype == at::kHalf ? 1e-2 : 3e-2;
 }
 
+void check_export(const Adapter& adapter, const fs::path& directory, const ExportOptions& options) {
+    check_replaceable(directory);
+    static_cast<void>(files_of(folded(adapter, options.dtype), options.format));
+}
+
 ExportReport export_adapter(const Adapter& adapter, const fs::path& directory,
                             const ExportOptions& options) {
     check_replaceable(directory);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -15,9 +16,23 @@ namespace {
 
 using tensor_io::SafetensorsFile;
 
+constexpr std::size_t kLongestShown = 80;
+constexpr std::int64_t kLargestChange = std::int64_t{1} << 31;  // values of B A
+
+/// Fit for one line of a terminal.
+std::string escaped(const std::string& text) {
+    using nlohmann::json;
+    const std::string quoted = json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+    return quoted.substr(1, quoted.size() - 2);
+}
+
+std::string shortened(const std::string& key) {
+    return key.size() > kLongestShown ? key.substr(0, kLongestShown) + "..." : key;
+}
+
 [[noreturn]] void refuse(const SafetensorsFile& file, const std::string& key,
                          const std::string& fault) {
-    throw RunError(file.path().string() + ": " + key + ": " + fault);
+    throw RunError(file.path().string() + ": " + escaped(key) + ": " + fault);
 }
 
 /// The file's own keys of one linear, by role.
@@ -37,12 +52,12 @@ std::vector<FoundKey> parse_keys(const SafetensorsFile& file,
         }
         const auto parsed = parse_key(key);
         if (!parsed) {
-            refuse(file, key,
+            refuse(file, shortened(key),
                    "not a LoRA tensor (expected transformer.<linear>.lora_A.weight or "
                    ".lora_B.weight, or the keys of peft, kohya or ComfyUI)");
         }
         if (parsed->linear.size() > kLongestLinear) {
-            refuse(file, key.substr(0, 80) + "...",
+            refuse(file, shortened(key),
                    "a name of more than " + std::to_string(kLongestLinear) + " characters");
         }
         found.push_back({key, *parsed});
@@ -102,6 +117,15 @@ void check_pair(const SafetensorsFile& file, const std::string& key_a, const std
             }
         }
     }
+    std::int64_t room = kLargestChange / b[0];
+    for (std::size_t dim = 1; dim < a.size(); ++dim) {
+        room /= a[dim];
+    }
+    if (room == 0) {
+        refuse(file, key_b,
+               "shape " + shape_text(b) + " with " + name_a + "'s " + shape_text(a) +
+                   " changes more than 2^31 values");
+    }
 }
 
 double read_alpha(const SafetensorsFile& file, const std::string& key) {
@@ -126,7 +150,8 @@ nn::LowRankDelta read_delta(const SafetensorsFile& file, Dialect dialect, const 
     if (a.empty() || b.empty()) {
         const std::string& there = !a.empty() ? a : !b.empty() ? b : alpha;
         refuse(file, there,
-               "half a pair: " + dialect_key(dialect, linear, a.empty() ? Role::kA : Role::kB) +
+               "half a pair: " +
+                   escaped(dialect_key(dialect, linear, a.empty() ? Role::kA : Role::kB)) +
                    " is missing");
     }
     check_pair(file, a, b);
@@ -175,10 +200,9 @@ LoraTensors read_lora_tensors(const SafetensorsFile& file,
             (parsed.role == Role::kWeight ? weight : bias) = key;
             continue;
         }
-        tensors.has_alpha = tensors.has_alpha || parsed.role == Role::kAlpha;
         const auto [place, fresh] = linears[parsed.linear].emplace(parsed.role, key);
         if (!fresh) {
-            refuse(file, key, "the same tensor as " + place->second);
+            refuse(file, key, "the same tensor as " + escaped(place->second));
         }
     }
     for (const auto& [linear, own] : linears) {

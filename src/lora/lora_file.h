@@ -16,7 +16,6 @@ struct LoraTensors {
     std::optional<Dialect> dialect;  ///< nothing if the file has no tensor of one
     /// By linear; scale = alpha / r where the file has an alpha for the linear, else 1.
     std::map<std::string, nn::LowRankDelta> deltas;
-    bool has_alpha = false;
     at::Tensor projection_weight;  ///< the whole input projection, or undefined
     at::Tensor projection_bias;    ///< or undefined
 

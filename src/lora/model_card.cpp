@@ -67,6 +67,7 @@ std::string plain_name(const std::string& path) {
 std::string front_matter(const CardFacts& facts) {
     const BaseModel base = find_base_model(facts.info.base);
     const bool merged = facts.format == "merged";
+    const std::string task = base.text_to_video ? "text-to-video" : "image-to-video";
     std::string text = "---\n";
     if (!base.hub_name.empty()) {
         text += "base_model: " + base.hub_name + "\n";
@@ -85,7 +86,7 @@ std::string front_matter(const CardFacts& facts) {
         text +=
             "license_name: " + base.licence_name + "\nlicense_link: " + base.licence_link + "\n";
     }
-    text += "pipeline_tag: image-to-video\ntags:\n- cogvideox\n- image-to-video\n";
+    text += "pipeline_tag: " + task + "\ntags:\n- cogvideox\n- " + task + "\n";
     return text + (merged ? "" : "- lora\n") + "- matrix.cpp\n---\n\n";
 }
 
@@ -198,7 +199,11 @@ CardFacts card_facts(const Adapter& adapter) {
     for (const auto& [linear, delta] : adapter.deltas) {
         facts.linears.push_back(linear);
     }
+    const auto delta = adapter.deltas.find(kProjection);
+    const at::Tensor& projection =
+        delta == adapter.deltas.end() ? adapter.projection_weight : delta->second.a;
     facts.whole_projection = adapter.projection_weight.defined();
+    facts.linear_projection = projection.defined() && projection.dim() == 2;
     return facts;
 }
 
@@ -211,7 +216,8 @@ std::string model_card(const CardFacts& facts) {
     text += "# " + (name.empty() ? std::string("CogVideoX") : name) +
             (merged ? ", fine-tuned" : ", LoRA") + "\n\n";
     text += std::string(merged ? "A transformer with its fine-tuning merged in" : "An adapter") +
-            " for image to video" + (name.empty() ? "" : " with `" + name + "`") +
+            (base.text_to_video ? " for text to video" : " for image to video") +
+            (name.empty() ? "" : " with `" + name + "`") +
             ", written by "
             "matrix.cpp. ";
     text += base.licence.empty()

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "lora/dialect.h"
 #include "lora/names.h"
 #include "lora/targets.h"
 #include "matrix/core/error.h"
@@ -53,7 +54,14 @@ at::Tensor filled(const at::Tensor& tensor, std::int64_t dim, std::int64_t size)
     return at::cat({tensor, at::zeros(shape, tensor.options())}, dim);
 }
 
-/// Copies the adapter's factors over the first rows and columns of those that are there.
+/// Numbers of the directions that do something; an export fills smaller ranks up with zeros.
+at::Tensor live_directions(const nn::LowRankDelta& delta) {
+    const at::Tensor rows = delta.a.flatten(1).ne(0).any(1);
+    const at::Tensor columns = delta.b.flatten(1).ne(0).any(0);
+    return at::logical_and(rows, columns).nonzero().flatten();
+}
+
+/// Copies the adapter's live directions over the rows and columns that are there.
 void start_delta(const std::string& linear, const nn::LowRankDelta& from, nn::LowRankDelta& to) {
     const std::int64_t rank = from.a.size(0);
     at::Tensor a = from.a;
@@ -64,9 +72,12 @@ void start_delta(const std::string& linear, const nn::LowRankDelta& from, nn::Lo
     a_shape[0] = b_shape[1] = rank;
     expect_shape(a, a_shape, "lora.init_from: " + a_key(linear));
     expect_shape(from.b, b_shape, "lora.init_from: " + b_key(linear));
-    to.a.narrow(0, 0, rank).copy_(a);
+    const at::Tensor live = live_directions(from);
+    const at::Tensor b = from.b.to(at::kDouble) * (from.scale / to.scale);
+    const at::Tensor index = live.to(to.a.device());
+    to.a.index_copy_(0, index, a.index_select(0, live).to(to.a.options()));
     to.b.zero_();
-    to.b.narrow(1, 0, rank).copy_(from.b.to(at::kDouble) * (from.scale / to.scale));
+    to.b.index_copy_(1, index, b.index_select(1, live).to(to.b.options()));
 }
 
 void start_projection(nn::Linear& projection, const Adapter& adapter) {
@@ -97,6 +108,10 @@ std::vector<std::string> check_start(const LoraConfig& config, std::int64_t in_c
     std::int64_t rank = 0;
     for (const auto& [linear, delta] : adapter.deltas) {
         const bool projection = linear == kProjection;
+        if (of_other_programs(linear)) {
+            faults.push_back("lora.init_from: " + path + ": " + not_applied_text(linear));
+            continue;
+        }
         if (!projection && !is_target(linear, config)) {
             faults.push_back(field_against(linear, config) + ": does not name " + linear +
                              ", which " + path + " of lora.init_from trains; add it");
@@ -123,7 +138,10 @@ void start_from(nn::Adaptable& model, const LoraConfig& config, const Adapter& a
         if (found != linears.end() && found->second->delta) {
             start_delta(linear, delta, *found->second->delta);
         } else if (linear != kProjection) {
-            throw RunError("lora.init_from: " + a_key(linear) + ": the model has no such linear");
+            throw RunError("lora.init_from: " +
+                           (of_other_programs(linear)
+                                ? not_applied_text(linear)
+                                : a_key(linear) + ": the model has no such linear"));
         }
     }
     if (config.input_projection == "full") {

@@ -50,10 +50,10 @@ at::Tensor read_png(const std::filesystem::path& path) {
 }  // namespace
 
 at::Tensor read_image(const std::filesystem::path& path) {
-    const std::vector<unsigned char> bytes = read_bytes(path);
     if (PngReader::is_png(path)) {
         return read_png(path);
     }
+    const std::vector<unsigned char> bytes = read_bytes(path);
     cv::Mat bgr;
     if (!bytes.empty()) {
         try {

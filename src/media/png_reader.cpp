@@ -13,6 +13,9 @@ namespace {
 // More pixels than any video has: a damaged header must not cost the memory it asks for.
 constexpr png_uint_32 kMaxSide_px = 16384;
 
+// What deflate can make of a byte at most, rounded up: a header that asks for more lies.
+constexpr std::size_t kMostInflation = 1100;
+
 }  // namespace
 
 PngReader::PngReader(const std::filesystem::path& path) : path_(path.string()) {
@@ -24,6 +27,7 @@ PngReader::PngReader(const std::filesystem::path& path) : path_(path.string()) {
     if (!std::filesystem::is_regular_file(status)) {
         throw RunError(path_ + ": not a file, a PNG was expected");
     }
+    num_bytes_ = std::filesystem::file_size(path, error);
     file_.reset(std::fopen(path.c_str(), "rb"));
     if (!file_) {
         throw RunError(path_ + ": cannot be read");
@@ -98,6 +102,9 @@ void PngReader::read_rows() {
     png_read_update_info(png_, info_);
     num_channels = png_get_channels(png_, info_);
     const std::size_t row_bytes = png_get_rowbytes(png_, info_);
+    if (row_bytes * height_px > kMostInflation * num_bytes_ + kMostInflation) {
+        png_error(png_, "fewer bytes than its size needs");
+    }
     pixels.resize(row_bytes * height_px);
     rows_.resize(height_px);
     for (std::size_t row = 0; row < height_px; ++row) {

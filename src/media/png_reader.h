@@ -53,6 +53,7 @@ private:
     };
 
     std::string path_;
+    std::size_t num_bytes_ = 0;  ///< of the file
     std::unique_ptr<std::FILE, CloseFile> file_;
     std::string reason_;
     png_struct_def* png_ = nullptr;

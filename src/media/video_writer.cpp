@@ -110,6 +110,15 @@ void VideoWriter::write(const at::Tensor& frame) {
     impl_->file.encode(*impl_->encoder, impl_->frame.get());
 }
 
+void write_video(const std::filesystem::path& path, const at::Tensor& frames,
+                 double frames_per_second) {
+    VideoWriter writer(path, frames.size(2), frames.size(1), frames_per_second);
+    for (const at::Tensor& frame : frames.unbind()) {
+        writer.write(frame);
+    }
+    writer.finish();
+}
+
 void VideoWriter::finish() {
     TORCH_CHECK(impl_->file.is_open(), "VideoWriter: finish twice");
     TORCH_CHECK(impl_->num_frames > 0, "VideoWriter: finish without a frame");

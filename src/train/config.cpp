@@ -111,7 +111,7 @@ FieldTable fields(SamplesConfig& c) {
         .add("every_steps", c.every_steps,
              "Steps between videos of the first clips, without and with the adapter; 0: never.")
         .range(0);
-    table.add("clips", c.clips, "How many clips, held-out ones where there are any.").range(1, 1e4);
+    table.add("clips", c.clips, "How many clips, held-out ones where there are any.").range(1, 64);
     table.add("steps", c.steps, "Denoising steps (DDIM) of a video.").range(1, 1000);
     table
         .add("guidance_scale", c.guidance_scale, "Scale of classifier-free guidance; none up to 1.")

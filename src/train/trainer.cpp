@@ -202,6 +202,9 @@ private:
                       "; --resume auto goes on from here");
             throw Stopped{*signal};
         }
+        for (StepObserver* observer : parts_.observers) {
+            observer->after_saving(step);
+        }
     }
 
     void save(const nlohmann::json& record) {

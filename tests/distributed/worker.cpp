@@ -102,13 +102,13 @@ const std::map<std::string, Scenario>& scenarios() {
               }
           }}},
         {"patient",
-         {seconds(2),
+         {seconds(5),
           [](Communicator& group) {
               const auto pair =
                   group.subgroup({group.rank() / 2 * 2, group.rank() / 2 * 2 + 1}, "pair");
               for (int meeting = 0; meeting < 2; ++meeting) {
                   if (group.rank() == meeting) {
-                      std::this_thread::sleep_for(seconds(4));
+                      std::this_thread::sleep_for(seconds(7));
                   }
                   pair->meet("pairs, step 1");
                   group.meet("sampling, step 1");
@@ -116,7 +116,7 @@ const std::map<std::string, Scenario>& scenarios() {
               one_exchange(group, "gradients, step 2");
           }}},
         {"killed-before-meeting",
-         {seconds(3),
+         {seconds(5),
           [](Communicator& group) {
               group.meet("sampling, step 1");
               if (group.rank() == 2) {

@@ -207,7 +207,10 @@ def adapter_with_id_map(matrix, tiny_model, tmp_path):
         (["--steps", 1001], 2, ["steps", "1000"]),
         (["--fps", 0], 2, ["fps"]),
         (["--sampler", "euler"], 2, ["sampler", "ddim"]),
-        (["--guidance-scale", "nan"], 2, ["guidance_scale"]),
+        (["--guidance-scale", "nan"], 2, ["--guidance-scale"]),
+        (["--adapter-strength", "0.5"], 2, ["--adapter-strength", "--adapter"]),
+        (["--fps", "150"], 2, ["--fps", "100"]),
+        (["--negative-prompt", b"caf\xe9"], 2, ["negative_prompt", "UTF-8"]),
         (["--formats", "avi"], 2, ["formats", "mp4"]),
         (["--id-map", "missing.png"], 2, ["id_map"]),
         (["--adapter", "missing.safetensors"], 1, ["missing.safetensors"]),
@@ -217,7 +220,7 @@ def adapter_with_id_map(matrix, tiny_model, tmp_path):
     ],
 )
 def test_wrong_flags(generate, tmp_path, flags, code, words):
-    given = [str(flag) for flag in flags]
+    given = [flag.decode("utf-8", "surrogateescape") if isinstance(flag, bytes) else str(flag) for flag in flags]
     named = {"model": given[1]} if given[0] == "--model" else {}
     if not named:
         named["small"] = given[0] not in ("--frames", "--steps")
@@ -249,6 +252,7 @@ def test_wrong_outputs(generate, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.png").write_text("")
     (tmp_path / "dir.mp4").mkdir()
+    (tmp_path / "run.json").write_text("{}")  # somebody else's
     before = files_below(tmp_path)
     for out, formats, code in (
         (tmp_path / "clip.avi", [], 2),
@@ -257,10 +261,11 @@ def test_wrong_outputs(generate, tmp_path):
         ("/proc/clip.mp4", [], 1),
         (tmp_path / "photos", ["--formats", "png"], 1),
         (tmp_path / "dir.mp4", [], 1),
+        (tmp_path / "run.mp4", [], 1),
     ):
         result = generate("--out", out, *formats)
         assert result.returncode == code and len(result.stderr.splitlines()) == 1, (out, result.stderr)
-        assert str(out).split("/clip")[0] in result.stderr
+        assert str(out).split("/clip")[0].removesuffix(".mp4") in result.stderr
     assert files_below(tmp_path) == before
 
 

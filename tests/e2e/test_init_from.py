@@ -1,8 +1,11 @@
 """lora.init_from: a run that starts from an adapter."""
 
 import json
+import shutil
 
 import pytest
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 
@@ -20,27 +23,52 @@ def start(program, output, *assignments, **options):
     return program.train("lora.init_from=first/adapter", "train.steps=1", *assignments, output=output, **options)
 
 
+def strengthened(program, name, factor):
+    """The adapter of two steps changes next to nothing: one with a larger B, whose strength shows in the loss."""
+    directory = program.directory / name / "adapter"
+    shutil.copytree(program.directory / "first/adapter", directory)
+    path = directory / "pytorch_lora_weights.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = {key: value * (factor if "lora_B" in key else 1) for key, value in load_file(path).items()}
+    save_file(tensors, path, metadata)
+    return f"{name}/adapter"
+
+
 def test_step_0_is_the_adapter(program, first):
     """The first step's denoising loss is that of the adapter, whatever rank and strength the run has."""
-    start(program, "same")
-    start(program, "wider", "lora.rank=40", "lora.alpha=5", "lora.rslora=true")
-    program.run("export", "--checkpoint", "first/adapter", "--format", "kohya", "--out", "kohya", "-q")
+    strong = strengthened(program, "strong", 1000)
+    start(program, "same", f"lora.init_from={strong}")
+    start(program, "wider", f"lora.init_from={strong}", "lora.rank=40", "lora.alpha=5", "lora.rslora=true")
+    program.run("export", "--checkpoint", strong, "--format", "kohya", "--out", "kohya", "-q")
     start(program, "foreign", "lora.init_from=kohya")
+    start(program, "weaker", f"lora.init_from={strengthened(program, 'weak', 800)}")
     program.train("train.steps=1", output="fresh")
-    losses = {run: steps(program, run)[0] for run in ("same", "wider", "foreign", "fresh")}
+    losses = {run: steps(program, run)[0] for run in ("same", "wider", "foreign", "weaker", "fresh")}
     assert losses["foreign"] == losses["same"]
     assert losses["wider"] == pytest.approx(losses["same"], rel=1e-5)
-    assert abs(losses["fresh"] - losses["same"]) > 1e-5 * losses["same"]
-    assert "started from first/adapter" in (program.directory / "same/log.txt").read_text()
+    for run in ("weaker", "fresh"):
+        assert losses[run] != pytest.approx(losses["same"], rel=1e-4), run
+    assert "started from strong/adapter" in (program.directory / "same/log.txt").read_text()
     assert "| started from | `adapter` |" in (program.directory / "same/adapter/README.md").read_text()
 
 
 def test_a_resumed_run_has_its_checkpoint(program, first):
-    start(program, "resumed", "checkpoint.every_steps=1")
-    before = load_file(program.directory / "resumed/checkpoints/step-00000001/adapter.safetensors")
-    start(program, "resumed", "checkpoint.every_steps=1", "lora.init_from=nowhere", resume="auto")
-    after = load_file(program.directory / "resumed/checkpoints/step-00000001/adapter.safetensors")
-    assert all((before[key] == after[key]).all() for key in before)
+    """Resumed after its first step with another adapter to start from, a run ends as if it had not stopped."""
+    settings = ("train.steps=2", "checkpoint.every_steps=1")
+    start(program, "uninterrupted", *settings)
+    shutil.copytree(program.directory / "uninterrupted", program.directory / "resumed", symlinks=True)
+    shutil.rmtree(program.directory / "resumed/checkpoints/step-00000002")
+    program.train("train.steps=1", "train.seed=5", output="another")
+    start(program, "resumed", *settings, "lora.init_from=another/adapter", resume="auto")
+
+    def trained(run, step):
+        return load_file(program.directory / run / f"checkpoints/step-0000000{step}/adapter.safetensors")
+
+    wanted, found, before = trained("uninterrupted", 2), trained("resumed", 2), trained("resumed", 1)
+    assert sorted(found) == sorted(wanted)
+    assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
+    assert any(not torch.equal(found[key], before[key]) for key in found)
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(program, first):

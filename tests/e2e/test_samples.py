@@ -41,7 +41,7 @@ def sampled(program):
 
 def stems(program):
     rows = [json.loads(line) for line in (program.directory / "data/metadata.jsonl").read_text().splitlines()]
-    return sorted(row["video"].removesuffix(".mp4") for row in rows)[:3]
+    return [row["video"].removesuffix(".mp4") for row in rows][:3]
 
 
 def test_training_does_not_notice(sampled, whole_run):
@@ -52,9 +52,11 @@ def test_training_does_not_notice(sampled, whole_run):
 
 
 def test_files(program, sampled):
-    names = sorted(stem + ending for stem in stems(program) for ending in (".mp4", ".png", "-adapter.mp4"))
+    names = sorted(
+        f"{i}-{stem}{ending}" for i, stem in enumerate(stems(program)) for ending in (".mp4", ".png", "-adapter.mp4")
+    )
     assert files_of(sampled) == {"step-00000005": names, "step-00000008": names}
-    for stem in stems(program):
+    for stem in (f"{i}-{stem}" for i, stem in enumerate(stems(program))):
         directory = sampled / "samples/step-00000008"
         alone, together = frames_of(directory / f"{stem}-adapter.mp4"), frames_of(directory / f"{stem}.mp4")
         assert alone.shape == (17, 96, 160, 3)
@@ -86,7 +88,7 @@ def test_is_what_generate_makes_with_the_adapter(other, matrix, tmp_path):
         *("--prompt", prompt, "--seed", config["train"]["seed"], "--steps", 2, "--guidance-scale", 3),
         *("--low-memory", "--out", tmp_path / "same.mp4"),
     )
-    wanted = frames_of(tmp_path / f"run/samples/step-00000001/{stem}-adapter.mp4").astype(int)
+    wanted = frames_of(tmp_path / f"run/samples/step-00000001/0-{stem}-adapter.mp4").astype(int)
     assert np.abs(frames_of(tmp_path / "same.mp4") - wanted).mean() < 0.5
 
 
@@ -134,3 +136,8 @@ def test_a_signal_ends_the_sampling(program, tmp_path):
     assert time.monotonic() - begin < 30
     program.train(output=run, resume="auto")
     assert len(metrics(run)) == STEPS
+
+
+def test_frames_that_no_video_has(program, tmp_path):
+    faults = program.train_faults(*SAMPLES, "data.frames=13", output=tmp_path / "run", code=2)
+    assert any("validation.samples" in fault and "13" in fault for fault in faults), faults

@@ -244,6 +244,32 @@ def test_compares_the_output_where_the_base_is_at_hand(tmp_path, base, form):
     assert "only the weights' change was compared" in text
 
 
+def test_says_what_rounding_takes(tmp_path, base):
+    trained = Trained(tmp_path / "step", LINEARS, alpha=3e-5)
+    rounded = exported(trained.directory, tmp_path / "rounded", "merged", "--dtype", "bfloat16", "--model", base)
+    assert len(rounded["notes"]) == 1 and "--dtype float32" in rounded["notes"][0] in rounded["warnings"]
+    assert exported(trained.directory, tmp_path / "exact", "merged", "--model", base)["notes"] == []
+
+
+def test_a_fault_of_the_state_costs_the_card_alone(tmp_path):
+    trained = Trained(tmp_path / "step", LINEARS)
+    (trained.directory / "state.json").write_text("{")
+    assert "state.json" in exported(trained.directory, tmp_path / "out", "peft")["warnings"]
+    assert "configuration of the training run is not known" in (tmp_path / "out" / "README.md").read_text()
+    (tmp_path / "out" / "state.json").write_text("{")
+    assert "state.json" not in exported(tmp_path / "out", tmp_path / "again", "kohya")["warnings"]
+
+
+def test_the_base_by_that_name_is_another_model_now(tmp_path):
+    trained = Trained(tmp_path / "step", LINEARS)
+    short = CogVideoXTransformer3DModel.from_config(transformer().config, num_layers=2)
+    short.save_pretrained(tmp_path / "models" / "tiny" / "transformer")
+    result = export(trained.directory, tmp_path / "out", "peft", cwd=tmp_path)
+    assert result.returncode == 0 and "2 blocks" in result.stderr
+    assert "only the weights' change was compared" in result.stdout
+    refused(export(trained.directory, tmp_path / "none", "merged", cwd=tmp_path), 1, "models/tiny", "2 blocks")
+
+
 def test_large_models_are_merged_in_their_own_dtype(tmp_path):
     transformer().bfloat16().save_pretrained(tmp_path / "base" / "transformer")
     trained = Trained(tmp_path / "step", LINEARS, projection="full", channels=48)

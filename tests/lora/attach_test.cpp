@@ -200,11 +200,19 @@ protected:
 };
 
 TEST_F(AttachFaults, LinearsThatAreNotThere) {
-    for (const char* name : {"transformer_blocks.3.attn1.to_q", "transformer_blocks.0.ff.net.2",
-                             "transformer_blocks.00.attn1.to_q", "x"}) {
+    for (const char* name :
+         {"transformer_blocks.3.attn1.to_q", "transformer_blocks.00.attn1.to_q", "x"}) {
         refused(
             name, random_delta("d", 32, {32}, 2, 1.0),
             {std::string("transformer.") + name + ".lora_A.weight", "no such linear", "3 blocks"});
+    }
+}
+
+TEST_F(AttachFaults, LinearsThatOtherProgramsTrain) {
+    for (const char* name : {"transformer_blocks.0.ff.net.2", "transformer_blocks.0.norm1.linear",
+                             "norm_out.linear", "proj_out"}) {
+        refused(name, random_delta("d", 32, {32}, 2, 1.0),
+                {std::string("a LoRA of ") + name, "does not apply", "to_out.0"});
     }
 }
 

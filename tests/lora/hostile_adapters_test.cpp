@@ -78,6 +78,10 @@ TEST_F(HostileAdapters, Keys) {
     refused(tensors, {kB, "half a pair", kA});
     const std::string name(300, 'x');
     refused({{"transformer." + name + ".lora_A.weight", values("x", {1, 1})}}, {"xxx...", "255"});
+    refused({{name + "\n", values("x", {1, 1})}},
+            {"a.safetensors: " + name.substr(0, 80) + "...: not a"});
+    refused({{"x\ny\x1b", values("x", {1, 1})}},
+            {"a.safetensors: x\\ny\\u001b: not a LoRA tensor"});
 }
 
 TEST_F(HostileAdapters, Shapes) {
@@ -86,6 +90,7 @@ TEST_F(HostileAdapters, Shapes) {
         refused({{kA, at::zeros(a)}, {kB, at::zeros(b)}}, parts);
     };
     shapes({0, 5}, {4, 0}, {kA, "a rank of 0"});
+    shapes({1, 1 << 16}, {(1 << 15) + 1, 1}, {kB, "[1, 65536]", "more than 2^31 values"});
     shapes({2, 5}, {4, 0}, {kB, "a rank of 0"});
     shapes({2, 5}, {4, 3}, {kB, "rank 3 differs from lora_A's 2"});
     shapes({2, 0}, {4, 2}, {kA, "is empty"});

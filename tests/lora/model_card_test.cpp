@@ -34,9 +34,12 @@ TEST(BaseModels, AreRecognisedByName) {
     }
     EXPECT_EQ(find_base_model("CogVideoX-2b").licence, "apache-2.0");
     EXPECT_EQ(find_base_model("CogVideoX-2b").licence_name, "");
-    for (const char* path : {"", "models/tiny", "my-CogVideoX-5b-I2V-finetune"}) {
+    for (const char* path : {"", "models/tiny", "my-CogVideoX-5b-I2V-finetune", "CogVideoX-5b/mine",
+                             "models--me--CogVideoX-5b", "/x/me--CogVideoX-5b"}) {
         EXPECT_EQ(find_base_model(path).hub_name, "") << path;
     }
+    EXPECT_EQ(find_base_model("/c/models--zai-org--CogVideoX-2b/snapshots/1").hub_name,
+              "THUDM/CogVideoX-2b");
     EXPECT_EQ(base_name("/somewhere/tiny/"), "tiny");
 }
 
@@ -92,8 +95,25 @@ TEST(ModelCard, ShowsTheLinesOfItsFormat) {
     EXPECT_THAT(model_card(facts), HasSubstr("Neither reads `input_projection.safetensors`"));
     facts.format = "merged";
     EXPECT_THAT(model_card(facts), HasSubstr("CogVideoXTransformer3DModel.from_pretrained"));
+    EXPECT_THAT(model_card(facts), Not(HasSubstr("loads alone")));
     facts.info.id_map = false;
     EXPECT_THAT(model_card(facts), Not(HasSubstr("ID map")));
+}
+
+TEST(ModelCard, KnowsModelsWithoutAnImage) {
+    CardFacts facts = facts_of("CogVideoX-5b");
+    EXPECT_THAT(model_card(facts), HasSubstr("pipeline_tag: text-to-video"));
+    EXPECT_THAT(model_card(facts), HasSubstr("= CogVideoXPipeline.from_pretrained"));
+    facts.format = "merged";
+    EXPECT_THAT(model_card(facts), HasSubstr("= CogVideoXPipeline.from_pretrained"));
+    EXPECT_THAT(model_card(facts), Not(HasSubstr("ImageToVideo")));
+}
+
+TEST(ModelCard, PutsALinearProjectionIntoModelsWithTemporalPatches) {
+    CardFacts facts = facts_of("CogVideoX1.5-5B-I2V");
+    facts.linear_projection = true;
+    EXPECT_THAT(model_card(facts), HasSubstr("torch.nn.Linear(weight.shape[1], len(weight))"));
+    EXPECT_THAT(model_card(facts), Not(HasSubstr("Conv2d")));
 }
 
 }  // namespace

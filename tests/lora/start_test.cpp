@@ -102,6 +102,25 @@ TEST_P(StartFrom, LeavesTheFurtherDirectionsAbleToTrain) {
                        "A of another linear");
 }
 
+TEST_P(StartFrom, LeavesDirectionsFilledWithZerosAbleToTrain) {
+    const LoraConfig config = config_of(6, "frozen");
+    Adapter adapter = attention_adapter(6);
+    nn::LowRankDelta& padded = adapter.deltas.at(kQ);
+    padded.a.narrow(0, 3, 2).zero_();
+    padded.b.narrow(1, 4, 2).zero_();
+    expect_same_effect(adapter, config, 32);
+    const auto started = model(), fresh = model();
+    attach_new(*fresh, config, 1);
+    attach_new(*started, config, 1);
+    start_from(*started, config, adapter);
+    const auto linears = started->adaptable_linears(), others = fresh->adaptable_linears();
+    const nn::LowRankDelta& delta = *linears.at(kQ)->delta;
+    test::expect_equal(delta.a.narrow(0, 0, 3).detach(), padded.a.narrow(0, 0, 3), "A");
+    test::expect_equal(delta.a.narrow(0, 3, 3).detach(),
+                       others.at(kQ)->delta->a.narrow(0, 3, 3).detach(), "random rows");
+    EXPECT_EQ(delta.b.narrow(1, 3, 3).count_nonzero().item<std::int64_t>(), 0);
+}
+
 TEST_P(StartFrom, TakesAProjectionsLora) {
     for (const char* projection : {"lora", "full"}) {
         for (const std::int64_t channels : {32, 48}) {
@@ -183,6 +202,11 @@ TEST(CheckStart, NamesFieldAndAdapter) {
     config.targets = {"to_q"};
     EXPECT_THAT(faults(config, attention_adapter()),
                 ElementsAre(AllOf(HasSubstr("lora.targets: "), HasSubstr(kOut))));
+    Adapter feed_forward;
+    feed_forward.deltas["transformer_blocks.0.ff.net.2"] = random_delta("f", 32, {128}, 4, 1.0);
+    EXPECT_THAT(faults(config_of(4, "frozen"), feed_forward),
+                ElementsAre(AllOf(HasSubstr("lora.init_from: x/y"),
+                                  HasSubstr("a LoRA of transformer_blocks.0.ff.net.2"))));
     Adapter lora;
     lora.deltas[kProjection] = random_delta("p", 32, {32, 2, 2}, 4, 1.0);
     EXPECT_THAT(

@@ -10,9 +10,11 @@ struct BaseModel {
     std::string licence;       ///< the hub's word for it, or empty
     std::string licence_name;  ///< of a licence of its own ("other")
     std::string licence_link;
+    bool text_to_video = false;  ///< has no input for an image
 };
 
-/// Recognises a base by the names of a path to it, a download cache's included.
+/// Recognises a base by the last name of a path, or by the hub cache's directory in it
+/// (models--THUDM--X, models--zai-org--X).
 [[nodiscard]] BaseModel find_base_model(const std::string& path);
 
 /// The hub's name of a recognised base, else the last name of the path: nothing of where the

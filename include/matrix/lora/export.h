@@ -49,6 +49,11 @@ struct ExportReport {
 /// factors that cancel each other, or a fault.
 [[nodiscard]] double export_tolerance(at::ScalarType dtype);
 
+/// The refusals of `export_adapter` that need nothing written: what stands at `directory`, values
+/// that are not finite in the dtype, linears that the format has no name for.
+void check_export(const Adapter& adapter, const std::filesystem::path& directory,
+                  const ExportOptions& options);
+
 /// Writes an adapter directory: the LoRA file of the format (none without deltas) with the strength
 /// folded into B in float32 and only then cast, smaller ranks filled up with zeros and alpha = r;
 /// the sidecars for the input projection; the manifest. Of a projection's LoRA under an ID map the

@@ -14,6 +14,7 @@ struct CardFacts {
     AdapterInfo info;                   ///< of the trained adapter
     std::vector<std::string> linears;   ///< that have a delta
     bool whole_projection = false;      ///< whether the input projection was trained whole
+    bool linear_projection = false;     ///< of a model with temporal patches, as far as is known
     std::string format;                 ///< "diffusers", ..., or "merged"
     std::vector<std::string> files;     ///< safetensors files that were written
     std::string run_config;             ///< the run's resolved config as JSON, or empty: not known

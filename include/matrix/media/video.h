@@ -51,4 +51,8 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+/// All of a clip, [T, H, W, 3] uint8.
+void write_video(const std::filesystem::path& path, const at::Tensor& frames,
+                 double frames_per_second);
+
 }  // namespace matrix::media

@@ -17,6 +17,9 @@ public:
     /// `performance` is what the step cost (train/performance.h).
     virtual void after_step(std::int64_t step, nlohmann::json& record,
                             const nlohmann::json& performance) = 0;
+    /// After `step`'s record was written and its checkpoint, if it has one, was taken; not after
+    /// the step at which a signal ends the run.
+    virtual void after_saving(std::int64_t) {}
     /// After the last step and its checkpoint.
     virtual void at_end(std::int64_t step) = 0;
 };

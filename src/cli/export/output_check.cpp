@@ -54,6 +54,18 @@ models::BackboneInput smallest_input(const models::CogVideoXTransformer& model) 
 
 }  // namespace
 
+at::ScalarType coarsest_dtype(const fs::path& transformer) {
+    const tensor_io::FileWeights weights(transformer, kStem, at::kFloat, at::kCPU);
+    at::ScalarType coarsest = at::kFloat;
+    for (const std::string& key : weights.keys()) {
+        const at::ScalarType dtype = weights.stored(key).scalar_type();
+        if (dtype == at::kBFloat16 || (dtype == at::kHalf && coarsest == at::kFloat)) {
+            coarsest = dtype;
+        }
+    }
+    return coarsest;
+}
+
 OutputCheck::OutputCheck(const fs::path& base, const lora::Adapter& adapter) {
     const fs::path transformer = base / "transformer";
     try {
@@ -61,11 +73,11 @@ OutputCheck::OutputCheck(const fs::path& base, const lora::Adapter& adapter) {
                       stored_dtype(transformer) == at::kBFloat16 ? at::kBFloat16 : at::kFloat);
         lora::attach(*model_, adapter, false);
     } catch (const RunError& error) {
-        throw RunError("base " + base.string() + ": " + error.faults().front() +
-                       (error.faults().size() > 1
-                            ? " (and " + std::to_string(error.faults().size() - 1) + " more)"
-                            : "") +
-                       "; --model names the base that the adapter was trained on");
+        throw BaseDoesNotFit("base " + base.string() + ": " + error.faults().front() +
+                             (error.faults().size() > 1
+                                  ? " (and " + std::to_string(error.faults().size() - 1) + " more)"
+                                  : "") +
+                             "; --model names the base that the adapter was trained on");
     }
     input_ = smallest_input(*model_);
     const at::NoGradGuard no_grad;

@@ -5,10 +5,20 @@
 #include <filesystem>
 #include <memory>
 
+#include "matrix/core/error.h"
 #include "matrix/lora/adapter.h"
 #include "matrix/models/cogvideox.h"
 
 namespace matrix::cli {
+
+/// The base cannot take the adapter.
+class BaseDoesNotFit : public RunError {
+public:
+    using RunError::RunError;
+};
+
+/// The dtype of a transformer directory's tensors that rounds most.
+[[nodiscard]] at::ScalarType coarsest_dtype(const std::filesystem::path& transformer);
 
 /// The transformer's output on one fixed input, with the adapter as it was trained and with what
 /// was written of it. The input is the smallest that the model takes (one latent frame; 4 x 4
@@ -16,8 +26,8 @@ namespace matrix::cli {
 /// CPU in the base's own dtype, float32 for a float16 base.
 class OutputCheck {
 public:
-    /// Loads the base and computes the reference. RunError starting with "base DIR" if it is no
-    /// model, or if it has not a block or shape that the adapter is for.
+    /// Loads the base and computes the reference. BaseDoesNotFit starting with "base DIR" if it is
+    /// no model, or if it has not a block or shape that the adapter is for.
     OutputCheck(const std::filesystem::path& base, const lora::Adapter& adapter);
 
     /// Relative error (largest difference over the largest value) with the adapter read back.

@@ -5,6 +5,7 @@
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
 #include "matrix/core/files.h"
+#include "matrix/log/log.h"
 #include "matrix/train/checkpoint.h"
 
 namespace matrix::cli {
@@ -21,14 +22,17 @@ std::string config_of_run(const fs::path& run) {
     return parse_json(text, path.string()).is_object() ? text : "";
 }
 
-}  // namespace
-
-RunOfAdapter run_of(const fs::path& adapter) {
+/// Whether `directory` is a checkpoint as far as its files tell; its state then belongs to it.
+bool is_checkpoint(const fs::path& adapter, const fs::path& directory) {
     std::error_code fault;
-    const fs::path whole = fs::weakly_canonical(adapter, fault);
-    const fs::path directory = fs::is_directory(whole, fault) ? whole : whole.parent_path();
+    const bool named = adapter == directory || adapter.filename() == "adapter.safetensors";
+    return named && fs::exists(directory / "adapter.safetensors", fault) &&
+           fs::exists(directory / "state.json", fault);
+}
+
+RunOfAdapter read_run(const fs::path& adapter, const fs::path& directory) {
     RunOfAdapter run;
-    if (fs::exists(directory / "state.json")) {
+    if (is_checkpoint(adapter, directory)) {
         const train::TrainState state = train::checkpoint_state(directory);
         run.steps = state.step;
         run.config = state.config;
@@ -40,6 +44,20 @@ RunOfAdapter run_of(const fs::path& adapter) {
         run.config = config_of_run(directory.parent_path());
     }
     return run;
+}
+
+}  // namespace
+
+RunOfAdapter run_of(const fs::path& adapter) {
+    std::error_code fault;
+    const fs::path whole = fs::weakly_canonical(adapter, fault);
+    const fs::path directory = fs::is_directory(whole, fault) ? whole : whole.parent_path();
+    try {
+        return read_run(whole, directory);
+    } catch (const Error& error) {
+        log::warning(error.faults().front() + "; the card will not tell of the run");
+        return {};
+    }
 }
 
 }  // namespace matrix::cli

@@ -14,7 +14,8 @@ struct RunOfAdapter {
 };
 
 /// Of a checkpoint from its state and its run directory's `config.json`, of a run's `adapter/` from
-/// the latter; nothing of any other adapter. RunError for a state or configuration that is damaged.
+/// the latter; nothing of any other adapter. Of a state or configuration that is damaged it warns
+/// and knows nothing.
 [[nodiscard]] RunOfAdapter run_of(const std::filesystem::path& adapter);
 
 }  // namespace matrix::cli

@@ -40,14 +40,6 @@ void write_frames(const fs::path& directory, const at::Tensor& frames) {
     });
 }
 
-void write_mp4(const fs::path& path, const at::Tensor& frames, double frames_per_second) {
-    media::VideoWriter writer(path, frames.size(2), frames.size(1), frames_per_second);
-    for (const at::Tensor& frame : frames.unbind()) {
-        writer.write(frame);
-    }
-    writer.finish();
-}
-
 /// The nearest directory above `path` that exists.
 fs::path existing_parent(const fs::path& path) {
     fs::path parent = fs::absolute(path).parent_path();
@@ -56,6 +48,15 @@ fs::path existing_parent(const fs::path& path) {
         parent = parent.parent_path();
     }
     return parent;
+}
+
+bool is_record(const fs::path& path) {
+    try {
+        const nlohmann::json record = parse_json(read_text_file(path), path.string());
+        return record.is_object() && record.contains("settings") && record.contains("model");
+    } catch (const Error&) {
+        return false;
+    }
 }
 
 /// Tried, since permissions do not tell of read-only and special file systems.
@@ -137,6 +138,11 @@ void OutputFiles::check_writable() const {
             }
         }
     }
+    const fs::path record = with_ending(".json");
+    if (fs::exists(record, ignored) && !is_record(record)) {
+        faults.push_back(record.string() +
+                         ": is in the way, and no record of a video; choose another --out");
+    }
     const fs::path parent = existing_parent(stem_);
     if (!fs::is_directory(parent, ignored)) {
         faults.push_back(parent.string() + ": is not a directory");
@@ -150,13 +156,15 @@ void OutputFiles::check_writable() const {
 
 void OutputFiles::write(const at::Tensor& frames, double frames_per_second,
                         const nlohmann::json& record) const {
+    // The old one must not stand beside new files if this ends half-way.
+    fs::remove(with_ending(".json"));
     for (const std::string& format : formats_) {
         if (format == "png") {
             write_frames(stem_, frames);
         } else if (format == "gif") {
             media::write_gif(with_ending(".gif"), frames, frames_per_second);
         } else {
-            write_mp4(with_ending(".mp4"), frames, frames_per_second);
+            media::write_video(with_ending(".mp4"), frames, frames_per_second);
         }
     }
     write_file_atomically(with_ending(".json"), record.dump(2) + "\n");

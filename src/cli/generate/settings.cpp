@@ -72,6 +72,19 @@ Job read_row(const std::string& line, const std::string& where, std::size_t numb
     return job;
 }
 
+/// What goes into a record has to be text.
+void check_text(const VideoSettings& settings, std::vector<std::string>& faults) {
+    VideoSettings copy = settings;
+    const nlohmann::json said = fields(copy).write();
+    for (const auto& [name, value] : said.items()) {
+        try {
+            static_cast<void>(value.dump());
+        } catch (const nlohmann::json::exception&) {
+            faults.push_back(name + ": is not valid UTF-8");
+        }
+    }
+}
+
 void check_conditions(const VideoSettings& settings, const pipeline::VideoPipeline& pipeline,
                       std::vector<std::string>& faults) {
     if (is_blank(settings.prompt)) {
@@ -121,7 +134,7 @@ FieldTable fields(VideoSettings& s) {
     t.add("frames", s.frames, "Frames.").range(1, 100000);
     t.add("height", s.height, "Height in pixels.").range(1, kMaxPixels);
     t.add("width", s.width, "Width in pixels.").range(1, kMaxPixels);
-    t.add("fps", s.fps, "Frames per second of what is written.").above(0, 1000);
+    t.add("fps", s.fps, "Frames per second of what is written.").range(0.1, 100);
     t.add("steps", s.steps, "Denoising steps.").range(1, 100000);
     t.add("sampler", s.sampler, "Sampler.").one_of({"ddim", "dpm"});
     t.add("guidance_scale", s.guidance_scale, "Scale of classifier-free guidance; none up to 1.")
@@ -163,6 +176,7 @@ void resolve(std::vector<Job>& jobs, const pipeline::VideoPipeline& pipeline) {
     for (Job& job : jobs) {
         fill_in(job.settings, pipeline);
         std::vector<std::string> found = check_size(size_of(job.settings), pipeline.rules());
+        check_text(job.settings, found);
         check_conditions(job.settings, pipeline, found);
         try {
             const OutputFiles files(job.settings);

@@ -44,16 +44,31 @@ json optional_hash(const std::optional<std::string>& path) {
 }
 
 /// What a video was made from: equal records, equal videos on one device.
-json record_of(const VideoSettings& settings, const Origin& origin, const json& adapter) {
+json record_of(const VideoSettings& settings, const Origin& origin, const std::string& model,
+               const json& adapter) {
     VideoSettings copy = settings;
     return {{"settings", fields(copy).write()},
             {"image_hash", optional_hash(settings.image)},
             {"id_map_hash", optional_hash(settings.id_map)},
             {"model", origin.model.string()},
+            {"model_files", model},
             {"dtype", origin.dtype},
             {"adapter", adapter},
             {"vae_tiling", origin.vae_tiling},
             {"sequential_guidance", origin.sequential_guidance}};
+}
+
+/// Names, sizes and times of a model's files: what tells one model under a path from another
+/// without reading all of it.
+std::string fingerprint(const fs::path& model) {
+    json files = json::object();
+    for (const auto& entry : fs::recursive_directory_iterator(model)) {
+        if (entry.is_regular_file()) {
+            files[entry.path().lexically_relative(model).string()] = {
+                entry.file_size(), entry.last_write_time().time_since_epoch().count()};
+        }
+    }
+    return hash_text(files.dump());
 }
 
 json adapter_record(const Origin& origin) {
@@ -124,8 +139,8 @@ Embeddings encode_prompts(const std::vector<Work>& work, const pipeline::VideoPi
     for (const auto& [prompt, none] : embeddings) {
         prompts.push_back(prompt);
         if (tokenizer.encode(prompt).truncated()) {
-            log::warning("the prompt \"" + prompt.substr(0, 60) + "...\" is cut off after " +
-                         std::to_string(text::kMaxTokens) + " tokens");
+            log::warning("a prompt is cut off after " + std::to_string(text::kMaxTokens) +
+                         " tokens: " + json(prompt).dump());
         }
         if (prompt.find("<id") != std::string::npos && text::strip_id_markers(prompt) != prompt) {
             log::warning(
@@ -179,11 +194,13 @@ at::Tensor make_frames(const Work& video, pipeline::VideoPipeline& pipeline,
 void make_videos(const std::vector<Job>& jobs, pipeline::VideoPipeline& pipeline,
                  const Origin& origin, bool resume, const std::function<void(const Made&)>& tell) {
     const json adapter = adapter_record(origin);
+    const std::string model = fingerprint(origin.model);
     std::vector<Work> work;
     std::vector<std::string> faults;
     for (const Job& job : jobs) {
         try {
-            Work video{&job, OutputFiles(job.settings), record_of(job.settings, origin, adapter)};
+            Work video{&job, OutputFiles(job.settings),
+                       record_of(job.settings, origin, model, adapter)};
             video.is_there = resume && video.files.are_made_from(video.record);
             work.push_back(std::move(video));
         } catch (const RunError& error) {
@@ -196,6 +213,9 @@ void make_videos(const std::vector<Job>& jobs, pipeline::VideoPipeline& pipeline
     check_files(work);
     const Embeddings embeddings = encode_prompts(work, pipeline, origin.model);
     for (const Work& video : work) {
+        if (const auto signal = stop_signal()) {
+            throw Stopped{*signal};
+        }
         if (video.is_there) {
             tell({video.files.paths(), 0.0, true});
             continue;

@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/probe/parts.h"
 #include "matrix/core/error.h"
@@ -60,7 +63,15 @@ Result run_generate(const Request& request) {
     pipeline::VideoRequest video;
     video.size = {request.frames, request.height, request.width};
     if (const auto faults = check_size(video.size, pipeline.rules()); !faults.empty()) {
-        throw UsageError("--" + faults.front());
+        std::vector<std::string> flags;
+        for (const std::string& fault : faults) {
+            flags.push_back("--" + fault);
+        }
+        throw UsageError(std::move(flags));
+    }
+    if (request.steps < 1 || request.steps > pipeline.scheduler().num_train_timesteps) {
+        throw UsageError("--steps: " + std::to_string(request.steps) + " is outside 1.." +
+                         std::to_string(pipeline.scheduler().num_train_timesteps));
     }
     const bool dpm = request.scheduler == "dpm";
     video.sampler = dpm ? diffusion::SamplerKind::kDpm : diffusion::SamplerKind::kDdim;
@@ -72,7 +83,10 @@ Result run_generate(const Request& request) {
         result.outputs["pixels"] = video.image;
     }
     if (pipeline.takes_id_map()) {
-        video.id_map = pixels_of(in, "id_map", video.size);
+        video.id_map = media::to_model_range(
+            in.integers("id_map", {video.size.height_px, video.size.width_px, 3}, at::kByte)
+                .cpu()
+                .unsqueeze(0));
     }
     const text::T5Tokenizer tokenizer(request.component("tokenizer"));
     const at::Tensor prompts =

@@ -1,7 +1,6 @@
 #include "cli/samples/samples_observer.h"
 
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -24,14 +23,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Of a video below videos/, fit for file names.
-std::string file_stem(const std::string& video) {
+/// Of a video below videos/, fit for file names, and unlike those of other clips.
+std::string file_stem(std::int64_t clip, const std::string& video) {
     std::string stem = fs::path(video).replace_extension().string();
     if (stem.starts_with("videos/")) {
         stem.erase(0, 7);
     }
     std::ranges::replace(stem, '/', '_');
-    return stem;
+    return std::to_string(clip) + "-" + stem;
 }
 
 fs::path directory_of(const RunConfig& config, std::int64_t step) {
@@ -64,14 +63,6 @@ lora::Adapter base_projection(const RunConfig& config, models::Backbone& backbon
     return base;
 }
 
-void write_mp4(const fs::path& path, const at::Tensor& frames, double frames_per_second) {
-    media::VideoWriter writer(path, frames.size(2), frames.size(1), frames_per_second);
-    for (const at::Tensor& frame : frames.unbind()) {
-        writer.write(frame);
-    }
-    writer.finish();
-}
-
 }  // namespace
 
 SamplesObserver::SamplesObserver(const RunConfig& config, const train::RunParts& parts,
@@ -92,25 +83,57 @@ lora::Adapter SamplesObserver::exported() const {
     return adapter;
 }
 
-void SamplesObserver::after_step(std::int64_t step, nlohmann::json&, const nlohmann::json&) {
+void SamplesObserver::after_saving(std::int64_t step) {
     const std::int64_t every = config_.validation.samples.every_steps;
     if (step % every == 0 || step == config_.train.steps) {
         sample(step);
     }
 }
 
-void SamplesObserver::sample(std::int64_t step) {
-    const bool together = parts_.ranks.forward_together();
-    const int rank = parts_.ranks.all.rank(), world_size = parts_.ranks.all.world_size();
-    const std::string what = "sampling videos, step " + std::to_string(step);
-    parts_.ranks.all.set_phase(what);
+bool SamplesObserver::any_rank_stops(const std::string& what) const {
+    at::Tensor stops = at::full({1}, stop_signal() ? 1 : 0,
+                                at::TensorOptions(at::kInt).device(parts_.ranks.all.device()));
+    parts_.ranks.all.all_reduce(stops, distributed::ReduceOp::kMax, what)->wait();
+    return stops.item<int>() != 0;
+}
+
+std::optional<at::Tensor> SamplesObserver::latents_with(
+    const lora::Adapter& adapter, const data_cache::EncodedSample& clip) const {
     // A rank that stops alone would leave the others inside a forward.
-    const auto go_on = [&] { return together || !stop_signal(); };
+    const auto go_on = [&] { return parts_.ranks.sharded || !stop_signal(); };
+    const lora::StandIn stand_in(parts_.backbone, adapter);
+    return sample_latents(clip, clips_.empty_prompt(), config_, parts_, go_on);
+}
+
+void SamplesObserver::write(std::int64_t clip_index, const data_cache::EncodedSample& clip,
+                            const at::Tensor& latents, std::int64_t step) const {
+    const Source source = read_source(data_, clip.name);
+    const Comparison videos{clip.name, source.prompt, source.frames, base_videos_.at(clip_index),
+                            decode(latents, config_, parts_)};
+    const double fps = parts_.rules.temporal_patch > 1 ? 16.0 : 8.0;
+    const std::string stem =
+        (directory_of(config_, step) / file_stem(clip_index, clip.name)).string();
+    media::write_video(stem + "-adapter.mp4", videos.adapter, fps);
+    media::write_video(stem + ".mp4", side_by_side(videos), fps);
+    media::write_png(stem + ".png", contact_sheet(videos, pictures::about_run(config_), step));
+    log::info("sample written to " + stem + ".mp4");
+}
+
+void SamplesObserver::sample(std::int64_t step) {
+    const bool together = parts_.ranks.sharded;
+    distributed::Communicator& all = parts_.ranks.all;
+    const std::string what = "sampling videos, step " + std::to_string(step);
+    all.set_phase(what);
+    if (any_rank_stops(what)) {
+        return;
+    }
     const std::int64_t count = std::min(config_.validation.samples.clips, clips_.size());
-    const fs::path directory = directory_of(config_, step);
     std::optional<lora::Adapter> adapter;
-    for (std::int64_t i = 0; i < count && go_on(); ++i) {
-        const bool writes = together ? parts_.ranks.is_main() : i % world_size == rank;
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (together && any_rank_stops(what)) {
+            break;
+        }
+        const bool writes = together ? parts_.ranks.is_main() : i % all.world_size() == all.rank();
         if (!together && !writes) {
             continue;
         }
@@ -119,35 +142,25 @@ void SamplesObserver::sample(std::int64_t step) {
         }
         const data_cache::EncodedSample clip =
             clips_.get(i, static_cast<std::uint64_t>(config_.train.seed), 0);
-        const auto make = [&](const lora::Adapter& with) {
-            const lora::StandIn stand_in(parts_.backbone, with);
-            return sample_latents(clip, clips_.empty_prompt(), config_, parts_, go_on);
-        };
-        if (!base_videos_.contains(i)) {
-            const auto latents = make(base_);
-            if (!latents) {
-                break;
-            }
-            base_videos_[i] = writes ? decode(*latents, config_, parts_) : at::Tensor();
-        }
-        const auto latents = make(*adapter);
-        if (!latents) {
+        const bool has_base = base_videos_.contains(i);
+        const auto base = has_base ? std::optional(at::Tensor()) : latents_with(base_, clip);
+        const auto with_adapter = base ? latents_with(*adapter, clip) : std::nullopt;
+        if (!with_adapter) {
             break;
         }
+        if (writes && !has_base) {
+            base_videos_[i] = decode(*base, config_, parts_);
+        } else if (!has_base) {
+            base_videos_[i] = at::Tensor();
+        }
         if (writes) {
-            const Source source = read_source(data_, clip.name);
-            const Comparison videos{clip.name, source.prompt, source.frames, base_videos_[i],
-                                    decode(*latents, config_, parts_)};
-            const double fps = parts_.rules.temporal_patch > 1 ? 16.0 : 8.0;
-            const std::string stem = (directory / file_stem(clip.name)).string();
-            write_mp4(stem + "-adapter.mp4", videos.adapter, fps);
-            write_mp4(stem + ".mp4", side_by_side(videos), fps);
-            media::write_png(stem + ".png",
-                             contact_sheet(videos, pictures::about_run(config_), step));
-            log::info("sample written to " + stem + ".mp4");
+            write(i, clip, *with_adapter, step);
+        }
+        if (together) {
+            all.meet(what);
         }
     }
-    parts_.ranks.all.meet(what);
+    all.meet(what);
 }
 
 }  // namespace matrix::cli::samples

@@ -1,7 +1,11 @@
 #pragma once
 
-#include <filesystem>
+#include <ATen/core/Tensor.h>
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,9 +23,10 @@ namespace matrix::cli::samples {
 /// STEM.mp4, some frames of each as STEM.png, the adapter's alone as STEM-adapter.mp4.
 ///
 /// Each rank makes the videos of its own clips and then meets the others, outside any exchange;
-/// where forwards take all ranks they make all of them together. The base model in memory is used
-/// as it is; the VAE's decoder is there for as long as it works, in tiles. A signal ends the
-/// sampling, and training saves.
+/// where they share the base they make all of them together, and meet where one of them decodes.
+/// The base model in memory is used as it is; the VAE's decoder is there for as long as it works,
+/// in tiles. A signal ends the sampling, at the next clip where the base is shared, and training
+/// goes on to where it saves.
 class SamplesObserver final : public train::StepObserver {
 public:
     /// Everything given must outlive the observer; `held_out` may be null.
@@ -29,11 +34,18 @@ public:
                     const data_cache::SampleSource* held_out);
 
     void at_start(std::int64_t) override {}
-    void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override;
+    void after_step(std::int64_t, nlohmann::json&, const nlohmann::json&) override {}
+    void after_saving(std::int64_t step) override;
     void at_end(std::int64_t) override {}
 
 private:
     void sample(std::int64_t step);
+    /// An exchange: whether a signal asks any rank to stop.
+    [[nodiscard]] bool any_rank_stops(const std::string& what) const;
+    [[nodiscard]] std::optional<at::Tensor> latents_with(
+        const lora::Adapter& adapter, const data_cache::EncodedSample& clip) const;
+    void write(std::int64_t clip_index, const data_cache::EncodedSample& clip,
+               const at::Tensor& latents, std::int64_t step) const;
     /// The trained tensors by way of an adapter directory.
     [[nodiscard]] lora::Adapter exported() const;
 
