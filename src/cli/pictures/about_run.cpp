@@ -6,6 +6,11 @@
 
 namespace matrix::cli::pictures {
 
+bool has_random_weights(const RunConfig& config) {
+    // `init` alone writes a run file into a model directory.
+    return std::filesystem::exists(std::filesystem::path(config.model.path) / "run.json");
+}
+
 std::string about_run(const RunConfig& config) {
     const std::filesystem::path model = config.model.path;
     const auto transformer =
@@ -13,9 +18,8 @@ std::string about_run(const RunConfig& config) {
     const std::string size =
         std::to_string(transformer.num_layers) + " blocks of width " +
         std::to_string(transformer.num_attention_heads * transformer.attention_head_dim);
-    // `init` alone writes a run file into a model directory.
     const std::string base =
-        std::filesystem::exists(model / "run.json")
+        has_random_weights(config)
             ? "a randomly initialised base model (" + size + ")"
             : std::filesystem::absolute(model).lexically_normal().filename().string() + " (" +
                   size + ")";

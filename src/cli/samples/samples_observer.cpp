@@ -115,7 +115,13 @@ void SamplesObserver::write(std::int64_t clip_index, const data_cache::EncodedSa
         (directory_of(config_, step) / file_stem(clip_index, clip.name)).string();
     media::write_video(stem + "-adapter.mp4", videos.adapter, fps);
     media::write_video(stem + ".mp4", side_by_side(videos), fps);
-    media::write_png(stem + ".png", contact_sheet(videos, pictures::about_run(config_), step));
+    std::string about = pictures::about_run(config_);
+    if (pictures::has_random_weights(config_)) {
+        about +=
+            "\nRandom weights make no picture: that the adapter changes the video is all that "
+            "shows here.";
+    }
+    media::write_png(stem + ".png", contact_sheet(videos, about, step));
     log::info("sample written to " + stem + ".mp4");
 }
 
