@@ -20,7 +20,7 @@ OUT = "--outputs"
         ([OUT, "x"], "--part is required"),
         (["--part", "rop", OUT, "x"], '--part: there is no part "rop"; did you mean "rope"?'),
         (["--part", "vae.decod", OUT, "x"], '--part: there is no part "vae.decod"; did you mean "vae.decode"?'),
-        (["--part", "generate", OUT, "x"], '--part: there is no part "generate"'),
+        (["--part", "denoise", OUT, "x"], '--part: there is no part "denoise"'),
         (["--part", "sample", OUT, "x", "--model", "m", "--inputs", "y", "--steps", "3", "--guidance", "6"],
          "--scheduler is required by the part sample"),
         (["--part", "loss", OUT, "x"], "--inputs is required by the part loss"),
