@@ -12,7 +12,7 @@ bool has_file(const CardFacts& facts, const char* name) {
     return std::find(facts.files.begin(), facts.files.end(), name) != facts.files.end();
 }
 
-std::string hub_or_placeholder(const CardFacts& facts) {
+std::string base_to_load(const CardFacts& facts) {
     const std::string name = find_base_model(facts.info.base).hub_name;
     return name.empty() ? "path/to/the/base" : name;
 }
@@ -47,7 +47,7 @@ std::string open_pipeline(const CardFacts& facts) {
            std::string(pipeline_class(facts)) +
            "\nfrom safetensors.torch import load_file\n\n"
            "pipe = " +
-           pipeline_class(facts) + ".from_pretrained(\"" + hub_or_placeholder(facts) +
+           pipeline_class(facts) + ".from_pretrained(\"" + base_to_load(facts) +
            "\", torch_dtype=torch.bfloat16)\n";
 }
 
@@ -172,7 +172,7 @@ std::string merged_lines(const CardFacts& facts) {
         "transformer = CogVideoXTransformer3DModel.from_pretrained(\".\", "
         "torch_dtype=torch.bfloat16)\n"
         "pipe = " +
-        pipeline + ".from_pretrained(\"" + hub_or_placeholder(facts) +
+        pipeline + ".from_pretrained(\"" + base_to_load(facts) +
         "\", transformer=transformer, torch_dtype=torch.bfloat16)\n");
 }
 

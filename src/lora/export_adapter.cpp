@@ -8,6 +8,7 @@
 #include "lora/adapter_files.h"
 #include "lora/manifest.h"
 #include "lora/names.h"
+#include "lora/zero_padded.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/core/shape.h"
@@ -32,12 +33,6 @@ std::int64_t largest_rank(const Adapter& adapter) {
     return rank;
 }
 
-at::Tensor padded(const at::Tensor& tensor, std::int64_t dim, std::int64_t size) {
-    std::vector<std::int64_t> shape = tensor.sizes().vec();
-    shape[static_cast<std::size_t>(dim)] = size - tensor.size(dim);
-    return at::cat({tensor, at::zeros(shape, tensor.options())}, dim);
-}
-
 std::string short_number(double value) {
     char text[32];
     std::snprintf(text, sizeof text, "%.3g", value);
@@ -60,8 +55,8 @@ nn::LowRankDelta folded(const std::string& linear, const nn::LowRankDelta& delta
                         at::ScalarType dtype) {
     const at::Tensor a = delta.a.detach().to(at::kCPU, at::kFloat);
     const at::Tensor b = delta.b.detach().to(at::kCPU, at::kFloat) * delta.scale;
-    return {narrowed(padded(a, 0, rank), dtype, a_key(linear)),
-            narrowed(padded(b, 1, rank), dtype, b_key(linear)), 1.0};
+    return {narrowed(zero_padded(a, 0, rank), dtype, a_key(linear)),
+            narrowed(zero_padded(b, 1, rank), dtype, b_key(linear)), 1.0};
 }
 
 /// What is written of an adapter.

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "lora/names.h"
+#include "lora/zero_padded.h"
 
 namespace matrix::lora {
 namespace {
@@ -29,12 +30,6 @@ bool is_projection_bias(const std::string& key) {
     return key == std::string(kProjection) + ".bias";
 }
 
-at::Tensor with_columns(const at::Tensor& tensor, std::int64_t columns) {
-    std::vector<std::int64_t> shape = tensor.sizes().vec();
-    shape[1] = columns - tensor.size(1);
-    return shape[1] == 0 ? tensor : at::cat({tensor, at::zeros(shape, tensor.options())}, 1);
-}
-
 }  // namespace
 
 bool changes(const Adapter& adapter, const std::string& key) {
@@ -55,14 +50,14 @@ at::Tensor merged(const Adapter& adapter, const std::string& key, const at::Tens
         return weight;
     }
     if (is_projection_weight(key)) {
-        weight = with_columns(weight, std::max(weight.size(1), delta->a.size(1)));
+        weight = zero_padded(weight, 1, std::max(weight.size(1), delta->a.size(1)));
     }
     const at::Tensor product = at::mm(delta->b.flatten(1), delta->a.flatten(1));  // [out, in]
     std::vector<std::int64_t> shape = delta->a.sizes().vec();
     shape[0] = weight.size(0);
     at::Tensor change = product.reshape(shape);
     if (is_projection_weight(key)) {
-        change = with_columns(change, weight.size(1));
+        change = zero_padded(change, 1, weight.size(1));
     }
     TORCH_CHECK(change.sizes() == weight.sizes(), "merged: the delta of ", key,
                 " does not have the weight's shape");

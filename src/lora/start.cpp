@@ -8,6 +8,7 @@
 #include "lora/dialect.h"
 #include "lora/names.h"
 #include "lora/targets.h"
+#include "lora/zero_padded.h"
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 #include "matrix/lora/merge.h"
@@ -47,13 +48,6 @@ void check_projection(const LoraConfig& config, std::int64_t in_channels, const 
     }
 }
 
-/// `tensor` with zeros up to `size` along a dimension.
-at::Tensor filled(const at::Tensor& tensor, std::int64_t dim, std::int64_t size) {
-    std::vector<std::int64_t> shape = tensor.sizes().vec();
-    shape[static_cast<std::size_t>(dim)] = size - tensor.size(dim);
-    return at::cat({tensor, at::zeros(shape, tensor.options())}, dim);
-}
-
 /// Numbers of the directions that do something; an export fills smaller ranks up with zeros.
 at::Tensor live_directions(const nn::LowRankDelta& delta) {
     const at::Tensor rows = delta.a.flatten(1).ne(0).any(1);
@@ -66,7 +60,7 @@ void start_delta(const std::string& linear, const nn::LowRankDelta& from, nn::Lo
     const std::int64_t rank = from.a.size(0);
     at::Tensor a = from.a;
     if (linear == kProjection && a.dim() == to.a.dim() && a.size(1) < to.a.size(1)) {
-        a = filled(a, 1, to.a.size(1));
+        a = zero_padded(a, 1, to.a.size(1));
     }
     std::vector<std::int64_t> a_shape = to.a.sizes().vec(), b_shape = to.b.sizes().vec();
     a_shape[0] = b_shape[1] = rank;
@@ -91,7 +85,7 @@ void start_projection(nn::Linear& projection, const Adapter& adapter) {
         }
         at::Tensor values = merged(adapter, key, value(tensor));
         if (values.dim() > 1 && values.dim() == tensor.dim() && values.size(1) < tensor.size(1)) {
-            values = filled(values, 1, tensor.size(1));
+            values = zero_padded(values, 1, tensor.size(1));
         }
         expect_shape(values, tensor.sizes(), "lora.init_from: " + key);
         tensor.copy_(values);

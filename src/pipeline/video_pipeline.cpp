@@ -27,11 +27,6 @@ using models::CogVideoXTransformer;
 using models::VaeDecoder;
 using models::VaeEncoder;
 
-SizeRules read_rules(const fs::path& model) {
-    return {models::CogVideoXConfig::from_file(model / "transformer" / "config.json"),
-            models::VaeConfig::from_file(model / "vae" / "config.json")};
-}
-
 /// Input channels of the transformer under the adapter, which has to fit it: tried on a model
 /// without memory.
 std::int64_t channels_under(const std::optional<lora::Adapter>& adapter,
@@ -83,7 +78,7 @@ Draws keyed_draws(std::uint64_t seed) {
 struct VideoPipeline::Impl {
     explicit Impl(PipelineOptions given)
         : options(std::move(given)),
-          rules(read_rules(options.model)),
+          rules(read_size_rules(options.model)),
           scheduler(diffusion::SchedulerConfig::from_file(options.model / "scheduler" /
                                                           "scheduler_config.json")),
           in_channels(channels_under(options.adapter, rules.transformer)) {}

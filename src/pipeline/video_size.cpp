@@ -45,6 +45,11 @@ void check_learned(const std::string& name, std::int64_t value, std::int64_t wan
 
 }  // namespace
 
+SizeRules read_size_rules(const std::filesystem::path& model) {
+    return {models::CogVideoXConfig::from_file(model / "transformer" / "config.json"),
+            models::VaeConfig::from_file(model / "vae" / "config.json")};
+}
+
 VideoSize default_size(const SizeRules& rules) {
     const models::CogVideoXConfig& config = rules.transformer;
     const std::int64_t pixels = models::spatial_downscale(rules.vae);

@@ -4,6 +4,7 @@
 #include "matrix/models/vae.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct SizeRules {
     models::CogVideoXConfig transformer;
     models::VaeConfig vae;
 };
+
+/// Of a Hugging Face CogVideoX directory; RunError naming the file and field at fault.
+[[nodiscard]] SizeRules read_size_rules(const std::filesystem::path& model);
 
 /// What the transformer's config was made for, as the reference's pipelines default to; 768 x 1360
 /// for 1.5, whose config names no size that anybody generates at (300 x 300 latents): the authors'

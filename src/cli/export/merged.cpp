@@ -47,8 +47,10 @@ public:
         const at::Tensor base = base_.stored(key);
         return lora::changes(adapter_, key) ? lora::merged(adapter_, key, base) : base;
     }
-    [[nodiscard]] at::Tensor make(const std::string& key) const {
-        const at::Tensor values = exact(key).to(dtype_.value_or(base_.stored(key).scalar_type()));
+    [[nodiscard]] at::Tensor make(const std::string& key) const { return cast(key, exact(key)); }
+    /// `exact(key)` as it is written.
+    [[nodiscard]] at::Tensor cast(const std::string& key, const at::Tensor& exact) const {
+        const at::Tensor values = exact.to(dtype_.value_or(base_.stored(key).scalar_type()));
         if (!at::isfinite(values).all().item<bool>()) {
             throw RunError(
                 "merged: " + key + ": not finite in " + dtype_text(values.scalar_type()) +
@@ -140,12 +142,12 @@ lora::ExportReport compare(const MergedWeights& merged, const fs::path& director
     for (const std::string& key : merged.keys()) {
         leave_if_stopped();
         const at::Tensor found = read.stored(key);
-        if (!found.equal(merged.make(key))) {
+        const at::Tensor wanted = merged.exact(key);
+        if (!found.equal(merged.cast(key, wanted))) {
             throw RunError(out.string() + ": " + key +
                            ": read back, it differs from what was written");
         }
         if (merged.changed(key)) {
-            const at::Tensor wanted = merged.exact(key);
             rounding.add(key, merged.loss(key, found, wanted));
             const auto difference = (found.to(at::kFloat) - wanted).abs().max().item<double>();
             report.largest_difference = std::max(report.largest_difference, difference);

@@ -15,15 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string stem_of(const std::string& video) {
-    std::string stem = fs::path(video).replace_extension().string();
-    if (stem.starts_with("videos/")) {
-        stem.erase(0, 7);
-    }
-    std::ranges::replace(stem, '/', '_');
-    return stem;
-}
-
 void keep_first_interaction(train::Batch& batch) {
     alignment::Supervision& s = batch.supervision;
     s = {s.token_mask.narrow(1, 0, 1), s.query_mask.narrow(1, 0, 1), s.masks.narrow(1, 0, 1)};
@@ -57,6 +48,15 @@ std::string PictureClip::phrase(std::int64_t entity) const {
     return entity == 0   ? interaction.subject.text
            : entity == 1 ? interaction.object->text
                          : interaction.verb.text;
+}
+
+std::string stem_of(const std::string& video) {
+    std::string stem = fs::path(video).replace_extension().string();
+    if (stem.starts_with("videos/")) {
+        stem.erase(0, 7);
+    }
+    std::ranges::replace(stem, '/', '_');
+    return stem;
 }
 
 std::string PictureClip::prompt() const {

@@ -32,6 +32,9 @@ struct PictureClip {
     [[nodiscard]] std::string prompt() const;
 };
 
+/// Of a video below videos/, fit for file names.
+[[nodiscard]] std::string stem_of(const std::string& video);
+
 /// At most `count` clips of a data set, the first of some evenly spread rows in whose first
 /// interaction subject, object and verb are named and the two have masks. None, with a line in the
 /// log, where the data set's videos are not there.

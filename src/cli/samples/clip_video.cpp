@@ -18,6 +18,7 @@
 #include "matrix/models/vae.h"
 #include "matrix/pipeline/denoise.h"
 #include "matrix/pipeline/latents.h"
+#include "matrix/pipeline/video_size.h"
 #include "matrix/tensor_io/weights.h"
 
 namespace matrix::cli::samples {
@@ -27,8 +28,9 @@ namespace fs = std::filesystem;
 
 struct Interrupted {};
 
-models::VaeConfig vae_config(const RunConfig& config) {
-    return models::VaeConfig::from_file(fs::path(config.model.path) / "vae" / "config.json");
+pipeline::LatentSize latent_size_of(const RunConfig& config, const pipeline::SizeRules& rules) {
+    return pipeline::latent_size({config.data.frames, config.data.height, config.data.width},
+                                 rules);
 }
 
 }  // namespace
@@ -37,13 +39,12 @@ std::optional<at::Tensor> sample_latents(const data_cache::EncodedSample& clip,
                                          const at::Tensor& empty_prompt, const RunConfig& config,
                                          const train::RunParts& parts,
                                          const std::function<bool()>& go_on) {
-    const models::VaeConfig vae = vae_config(config);
+    const pipeline::SizeRules rules = pipeline::read_size_rules(config.model.path);
+    const std::int64_t num_frames = latent_size_of(config, rules).num_frames;
     const auto seed = static_cast<std::uint64_t>(config.train.seed);
     const at::Tensor& moments =
         clip.image_clean_moments.defined() ? clip.image_clean_moments : clip.image_moments;
     const at::Tensor mean = models::posterior_mean(moments);  // [C, 1, h, w]
-    const std::int64_t patch = parts.rules.temporal_patch;
-    const std::int64_t num_frames = (clip.video_moments.size(1) + patch - 1) / patch * patch;
     const auto on_device = [&](const at::Tensor& tensor) {
         return tensor.to(parts.backbone.device(), parts.backbone.dtype());
     };
@@ -51,12 +52,12 @@ std::optional<at::Tensor> sample_latents(const data_cache::EncodedSample& clip,
     conditions.image_latents = on_device(pipeline::first_frame_condition(
         models::sample_posterior(moments,
                                  keyed_normal(mean.sizes(), seed, Purpose::kImagePosterior, 0)),
-        num_frames, vae));
+        num_frames, rules.vae));
     if (parts.rules.id_map) {
-        conditions.id_map_latents =
-            clip.id_map_mean.defined()
-                ? on_device(pipeline::first_frame_condition(clip.id_map_mean, num_frames, vae))
-                : at::zeros_like(conditions.image_latents);
+        conditions.id_map_latents = clip.id_map_mean.defined()
+                                        ? on_device(pipeline::first_frame_condition(
+                                              clip.id_map_mean, num_frames, rules.vae))
+                                        : at::zeros_like(conditions.image_latents);
     }
     conditions.prompt = on_device(clip.prompt.unsqueeze(0));
     conditions.negative_prompt = on_device(empty_prompt.unsqueeze(0));
@@ -87,9 +88,9 @@ at::Tensor decode(const at::Tensor& latents, const RunConfig& config,
         tensor_io::FileWeights weights(fs::path(config.model.path) / "vae",
                                        "diffusion_pytorch_model", parts.backbone.dtype(),
                                        parts.backbone.device());
-        const models::VaeDecoder vae(vae_config(config), weights);
-        // Padding makes the number of latent frames even, and without it it is odd.
-        const std::int64_t padding = (latents.size(1) + 1) % parts.rules.temporal_patch;
+        const pipeline::SizeRules rules = pipeline::read_size_rules(config.model.path);
+        const models::VaeDecoder vae(rules.vae, weights);
+        const std::int64_t padding = latent_size_of(config, rules).padding;
         frames = pipeline::decode_video(vae, latents.narrow(1, padding, latents.size(1) - padding),
                                         true);
     }

@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <string>
+#include <system_error>
 
 #include "cli/pictures/about_run.h"
+#include "cli/pictures/clips.h"
 #include "cli/sample_source.h"
 #include "cli/samples/clip_video.h"
 #include "cli/samples/comparison.h"
@@ -16,28 +18,14 @@
 #include "matrix/media/image.h"
 #include "matrix/media/video.h"
 #include "matrix/models/cogvideox.h"
+#include "matrix/pipeline/video_size.h"
 #include "matrix/tensor_io/weights.h"
+#include "matrix/train/checkpoint.h"
 
 namespace matrix::cli::samples {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Of a video below videos/, fit for file names, and unlike those of other clips.
-std::string file_stem(std::int64_t clip, const std::string& video) {
-    std::string stem = fs::path(video).replace_extension().string();
-    if (stem.starts_with("videos/")) {
-        stem.erase(0, 7);
-    }
-    std::ranges::replace(stem, '/', '_');
-    return std::to_string(clip) + "-" + stem;
-}
-
-fs::path directory_of(const RunConfig& config, std::int64_t step) {
-    char name[32];
-    std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-    return fs::path(config.output) / "samples" / name;
-}
 
 /// The model directory's own input projection, with no weight for channels that the run added.
 lora::Adapter base_projection(const RunConfig& config, models::Backbone& backbone) {
@@ -110,9 +98,11 @@ void SamplesObserver::write(std::int64_t clip_index, const data_cache::EncodedSa
     const Source source = read_source(data_, clip.name);
     const Comparison videos{clip.name, source.prompt, source.frames, base_videos_.at(clip_index),
                             decode(latents, config_, parts_)};
-    const double fps = parts_.rules.temporal_patch > 1 ? 16.0 : 8.0;
+    const double fps = pipeline::default_fps(pipeline::read_size_rules(config_.model.path));
+    const fs::path directory = fs::path(config_.output) / "samples" /
+                               train::checkpoint_directory(config_.output, step).filename();
     const std::string stem =
-        (directory_of(config_, step) / file_stem(clip_index, clip.name)).string();
+        (directory / (std::to_string(clip_index) + "-" + pictures::stem_of(clip.name))).string();
     media::write_video(stem + "-adapter.mp4", videos.adapter, fps);
     media::write_video(stem + ".mp4", side_by_side(videos), fps);
     std::string about = pictures::about_run(config_);
