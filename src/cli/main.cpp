@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/help_format.h"
+#include "matrix/core/device_memory.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
@@ -58,6 +59,7 @@ int run(const matrix::cli::Action& action) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    matrix::use_counting_allocator();
     CLI::App app{
         "Fine-tunes CogVideoX image-to-video models with MATRIX: LoRA, and attention aligned with "
         "instance masks."};

@@ -1,12 +1,41 @@
 #include "matrix/core/device_memory.h"
 
+#include "core/cpu_allocator.h"
+
 #ifdef MATRIX_WITH_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
 #endif
 
 namespace matrix {
 
+void use_counting_allocator() {
+    c10::SetAllocator(c10::DeviceType::CPU, &CpuAllocator::instance(), 1);
+}
+
+TensorBytes tensor_bytes(c10::Device device) {
+#ifdef MATRIX_WITH_CUDA
+    if (device.is_cuda()) {
+        const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
+        return {stats.requested_bytes[0].current, stats.requested_bytes[0].peak};
+    }
+#endif
+    TORCH_CHECK(device.is_cpu(), "tensor_bytes: ", device);
+    return CpuAllocator::instance().bytes();
+}
+
+void reset_peak(c10::Device device) {
+#ifdef MATRIX_WITH_CUDA
+    if (device.is_cuda()) {
+        c10::cuda::CUDACachingAllocator::resetPeakStats(device.index());
+        return;
+    }
+#endif
+    TORCH_CHECK(device.is_cpu(), "reset_peak: ", device);
+    CpuAllocator::instance().reset_peak();
+}
+
 void release_cached_memory() {
+    CpuAllocator::instance().release_cached();
 #ifdef MATRIX_WITH_CUDA
     c10::cuda::CUDACachingAllocator::emptyCache();
 #endif
