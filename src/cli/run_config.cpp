@@ -21,20 +21,6 @@ FieldTable fields(ModelSection& c) {
     return table;
 }
 
-/// Values that a field may take in principle and this program has no code for, each by name.
-std::vector<std::string> unsupported(const RunConfig& c) {
-    std::vector<std::string> faults;
-    if (c.memory.activation_budget_gib) {
-        faults.emplace_back(
-            "memory.activation_budget_gib: a budget is not supported yet; use null");
-    }
-    if (c.memory.device_budget_gib) {
-        faults.emplace_back(
-            "memory.device_budget_gib: a budget is not supported yet; use \"auto\"");
-    }
-    return faults;
-}
-
 void append(std::vector<std::string>& faults, std::vector<std::string> more) {
     faults.insert(faults.end(), std::make_move_iterator(more.begin()),
                   std::make_move_iterator(more.end()));
@@ -98,15 +84,14 @@ RunConfig read_run_config(const std::filesystem::path& path,
     for (const std::string& assignment : assignments) {
         table.set(assignment, faults);
     }
-    append(faults, unsupported(config));
     append(faults, data_cache::check(config.data));
     append(faults,
            train::check(config.train, config.checkpoint, config.validation, config.alignment));
     append(faults, check_samples(config));
-    if (config.parallel.shard_base && !config.memory.checkpointing) {
-        faults.emplace_back(
-            "parallel.shard_base: a graph that keeps everything keeps the whole base too; set "
-            "memory.checkpointing to true");
+    if (config.parallel.shard_base && config.memory.base != "auto" &&
+        config.memory.base != "resident") {
+        faults.push_back("parallel.shard_base: a base that is shared out cannot be " +
+                         config.memory.base + " too; set memory.base to \"auto\"");
     }
     return config;
 }

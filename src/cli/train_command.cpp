@@ -193,7 +193,7 @@ train::RunSettings run_settings(const RunConfig& config) {
     settings.schedule = config.schedule;
     settings.checkpoint = config.checkpoint;
     settings.head_learning_rate = config.alignment.head_learning_rate;
-    settings.checkpointing = config.memory.checkpointing;
+    settings.keep = {config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts};
     settings.verify_every_steps = config.parallel.verify_every_steps;
     settings.output = config.output;
     settings.config_text = resolved(config).dump(2) + "\n";

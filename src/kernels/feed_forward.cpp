@@ -5,14 +5,13 @@
 
 #include <algorithm>
 
+#include "matrix/kernels/linear.h"
+
 namespace matrix::kernels {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Rows of one chunk: long enough for a full-speed product, short enough that its [rows, 4 D]
-/// buffer is 96 MiB in bf16 at D = 3072.
 
 template <class Visit>
 void for_each_chunk(int64_t rows, Visit visit) {
@@ -24,14 +23,22 @@ void for_each_chunk(int64_t rows, Visit visit) {
 struct FeedForward : torch::autograd::Function<FeedForward> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w1,
                               const at::Tensor& b1, const at::Tensor& w2, const at::Tensor& b2,
-                              FeedForwardMode mode) {
+                              FeedForwardMode mode, at::Tensor* hidden_slot) {
         const at::Tensor rows = x.reshape({-1, x.size(-1)});  // [R, D]
-        at::Tensor out = at::empty_like(rows);
-        at::Tensor kept;  // [R, I]
-        if (mode == FeedForwardMode::kKeepHidden) {
-            kept = at::empty({rows.size(0), w1.size(0)}, rows.options());
-        }
-        if (mode != FeedForwardMode::kGraphOnly) {
+        at::Tensor out, kept;                                 // [R, D], [R, I]
+        if (mode == FeedForwardMode::kGraphOnly) {
+            out = shape_only(rows.sizes(), rows.options());
+            if (hidden_slot != nullptr) {
+                kept = *hidden_slot;
+            }
+        } else {
+            out = at::empty_like(rows);
+            if (mode == FeedForwardMode::kKeepHidden) {
+                kept = at::empty({rows.size(0), w1.size(0)}, rows.options());
+                if (hidden_slot != nullptr) {
+                    *hidden_slot = kept;
+                }
+            }
             for_each_chunk(rows.size(0), [&](int64_t begin, int64_t count) {
                 const at::Tensor hidden = at::linear(rows.narrow(0, begin, count), w1, b1);
                 if (kept.defined()) {
@@ -60,17 +67,18 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
             at::Tensor target = grad_rows.narrow(0, begin, count);
             at::mm_out(target, grad_hidden, w1);
         });
-        return {grad_rows.view(grads[0].sizes()), {}, {}, {}, {}, {}};
+        return {grad_rows.view(grads[0].sizes()), {}, {}, {}, {}, {}, {}};
     }
 };
 
 }  // namespace
 
 at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
-                        const at::Tensor& w2, const at::Tensor& b2, FeedForwardMode mode) {
+                        const at::Tensor& w2, const at::Tensor& b2, FeedForwardMode mode,
+                        at::Tensor* hidden) {
     TORCH_CHECK(x.size(-1) == w1.size(1) && w1.size(0) == w2.size(1), "feed_forward: x ", x.sizes(),
                 ", w1 ", w1.sizes(), ", w2 ", w2.sizes());
-    return FeedForward::apply(x, w1, b1, w2, b2, mode);
+    return FeedForward::apply(x, w1, b1, w2, b2, mode, hidden);
 }
 
 }  // namespace matrix::kernels

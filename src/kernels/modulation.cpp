@@ -55,16 +55,19 @@ struct LayerNormModulate : torch::autograd::Function<LayerNormModulate> {
 
 struct GatedResidual : torch::autograd::Function<GatedResidual> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& y,
-                              int64_t text_rows, const RowValues& gate) {
+                              int64_t text_rows, const RowValues& gate,
+                              const std::optional<at::Tensor>& kept) {
+        ctx->save_for_backward({gate.text, gate.video});
+        ctx->saved_data["text_rows"] = text_rows;
+        if (kept) {
+            return kept->alias();
+        }
         at::Tensor out = at::empty_like(x);
         at::Tensor text = text_range(out, text_rows);
         at::Tensor video = video_range(out, text_rows);
         at::mul_out(text, text_range(y, text_rows), gate.text);
         at::mul_out(video, video_range(y, text_rows), gate.video);
-        out.add_(x);
-        ctx->save_for_backward({gate.text, gate.video});
-        ctx->saved_data["text_rows"] = text_rows;
-        return out;
+        return out.add_(x);
     }
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -73,7 +76,7 @@ struct GatedResidual : torch::autograd::Function<GatedResidual> {
         at::Tensor grad_y = grads[0].clone(at::MemoryFormat::Contiguous);
         text_range(grad_y, text_rows).mul_(saved[0]);
         video_range(grad_y, text_rows).mul_(saved[1]);
-        return {grads[0], grad_y, {}, {}};
+        return {grads[0], grad_y, {}, {}, {}};
     }
 };
 
@@ -88,9 +91,9 @@ at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight,
 }
 
 at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
-                          const RowValues& gate) {
+                          const RowValues& gate, const std::optional<at::Tensor>& kept) {
     TORCH_CHECK(x.sizes() == y.sizes(), "gated_residual wants equal shapes");
-    return GatedResidual::apply(x, y, text_rows, gate);
+    return GatedResidual::apply(x, y, text_rows, gate, kept);
 }
 
 }  // namespace matrix::kernels

@@ -20,8 +20,8 @@ Modulated AdaptiveNorm::operator()(const at::Tensor& x, const at::Tensor& silu_e
 }
 
 at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
-                     const Modulated& gates) {
-    return kernels::gated_residual(x, y, text_rows, {gates.text_gate, gates.video_gate});
+                     const Modulated& gates, const std::optional<at::Tensor>& kept) {
+    return kernels::gated_residual(x, y, text_rows, {gates.text_gate, gates.video_gate}, kept);
 }
 
 }  // namespace matrix::nn

@@ -1,16 +1,25 @@
 #include "matrix/nn/feed_forward.h"
 
+#include <c10/core/GradMode.h>
+
 #include "matrix/kernels/feed_forward.h"
 
 namespace matrix::nn {
 
-at::Tensor FeedForward::operator()(const at::Tensor& x, bool keep_hidden,
-                                   const RecomputeMemo& memo) const {
+at::Tensor FeedForward::operator()(const at::Tensor& x, RecomputeMemo& memo) const {
     using Mode = kernels::FeedForwardMode;
-    const Mode mode = keep_hidden        ? Mode::kKeepHidden
-                      : memo.recomputing ? Mode::kGraphOnly
-                                         : Mode::kRecompute;
-    return kernels::feed_forward(x, in.weight, in.bias, out.weight, out.bias, mode);
+    const auto run = [&](Mode mode, at::Tensor* hidden) {
+        return kernels::feed_forward(x, in.weight, in.bias, out.weight, out.bias, mode, hidden);
+    };
+    if (memo.recomputing) {
+        at::Tensor hidden = RecomputeMemo::take(memo.hidden).value_or(at::Tensor());
+        return run(Mode::kGraphOnly, &hidden);
+    }
+    if (memo.fills(Keep::kProducts)) {
+        return run(Mode::kKeepHidden, &memo.hidden.emplace());
+    }
+    const bool differentiated = c10::GradMode::is_enabled() && x.requires_grad();
+    return run(differentiated ? Mode::kKeepHidden : Mode::kRecompute, nullptr);
 }
 
 }  // namespace matrix::nn

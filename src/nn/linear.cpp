@@ -33,6 +33,19 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
     return y;
 }
 
+kernels::LinearMap Linear::frozen() const {
+    TORCH_CHECK(
+        added_features == 0 && !weight.requires_grad() && !(bias.defined() && bias.requires_grad()),
+        "a linear of weight ", weight.sizes(), " is not frozen");
+    kernels::LinearMap map{weight, bias, {}, {}, 1.0};
+    if (delta) {
+        map.a = delta->a;
+        map.b = delta->b;
+        map.scale = delta->scale;
+    }
+    return map;
+}
+
 std::int64_t Linear::in_features() const {
     return weight.numel() / weight.size(0);
 }

@@ -20,6 +20,7 @@ struct State final : torch::CustomClassHolder {
     std::vector<bool> input_needs_grad;
     std::size_t num_inputs = 0;
     RecomputeMemo memo;
+    bool differentiated = false;
 };
 
 struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
@@ -45,7 +46,7 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
         auto state =
             c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
         const variable_list saved = ctx->get_saved_variables();
-        TORCH_CHECK(state->memo.attention || !state->memo.recomputing,
+        TORCH_CHECK(!std::exchange(state->differentiated, true),
                     "a recomputed block was differentiated twice");
 
         variable_list inputs, wanted;
@@ -77,7 +78,7 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
 #ifndef NDEBUG
         check_leaves(roots, wanted);
 #endif
-        state->memo.attention.reset();
+        state->memo = {};  // what a gradient needs is in the graph by now
 
         variable_list result(1 + saved.size());  // the state's slot, then inputs and parameters
         if (!roots.empty()) {
@@ -95,9 +96,15 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
 
 std::vector<at::Tensor> recompute_in_backward(const BlockFunction& block,
                                               const std::vector<at::Tensor>& inputs,
-                                              const std::vector<at::Tensor>& parameters) {
+                                              const std::vector<at::Tensor>& parameters,
+                                              Keep keep) {
+    if (keep == Keep::kGraph) {
+        RecomputeMemo memo;
+        return block(inputs, memo);
+    }
     auto state = c10::make_intrusive<State>();
     state->block = block;
+    state->memo.keep = keep;
     return RecomputedBlock::apply(state, at::TensorList(inputs), at::TensorList(parameters));
 }
 

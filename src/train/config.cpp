@@ -55,17 +55,26 @@ FieldTable fields(TrainConfig& c) {
 FieldTable fields(MemoryConfig& c) {
     FieldTable table;
     table.add("checkpointing", c.checkpointing,
-              "true: a block keeps its input, attention output and log-sum-exp and runs the rest "
-              "again in backward; "
-              "false: everything a backward needs is kept.");
+              "Without a budget: true: a block keeps its input, attention's output and log-sum-exp, "
+              "and runs the rest again in backward; false: it keeps every product, and runs norms, "
+              "rotation and GELU again.");
     table
         .add("activation_budget_gib", c.activation_budget_gib,
-             "Memory for kept activations; null: the policy alone decides.")
+             "Memory for what blocks keep from forward to backward; as much is kept as fits.")
         .above(0);
-    table.add("device_budget_gib", c.device_budget_gib, "Device memory the run may take.")
+    table
+        .add("device_budget_gib", c.device_budget_gib,
+             "Memory that the run may take on its device: as much is kept as fits, and a base of "
+             "\"auto\" is streamed where that keeps attention from running twice. \"auto\": on a "
+             "GPU what is free there less 1 GiB; on a CPU no budget.")
         .above(0)
         .null_word("auto");
-    table.add("base", c.base, "Where the frozen base weights live.").one_of({"resident"});
+    table
+        .add("base", c.base,
+             "Where the frozen blocks live: on the device; in the host's memory, from where they "
+             "are copied while others run; or on the device as float8_e4m3fn, widened when they "
+             "run. \"auto\": resident, or streamed where device_budget_gib asks for it.")
+        .one_of({"auto", "resident", "streamed", "fp8"});
     return table;
 }
 

@@ -41,7 +41,7 @@ BatchResult run_batch(const Batch& batch, const models::Backbone& backbone,
     const at::AutoGradMode grad_mode(options.with_gradients);
     const NoisyBatch noisy = noisy_batch(batch, backbone, schedule);
     const models::BackboneOutput output = backbone.forward(
-        noisy.input, {objective.taps(batch.supervision), options.checkpointing, options.sequence});
+        noisy.input, {objective.taps(batch.supervision), options.keep, options.sequence});
 
     const at::Tensor denoise = diffusion::denoising_loss(output.sample, noisy.velocity);
     const at::Tensor& latents = batch.latents;  // [B, F, C, h, w]
@@ -71,7 +71,7 @@ StepResult training_step(const std::function<Batch()>& next_batch, const StepPar
     at::Tensor losses;  // [1 + terms] means
     parts.gradients.begin();
     for (std::int64_t i = 0; i < options.num_micro_batches; ++i) {
-        BatchOptions batch_options{options.checkpointing, true, scale, parts.ranks.sequence, {}};
+        BatchOptions batch_options{options.keep, true, scale, parts.ranks.sequence, {}};
         if (i + 1 == options.num_micro_batches) {
             batch_options.before_backward = [&] {
                 parts.gradients.exchange("gradients, " + options.name);

@@ -136,11 +136,11 @@ private:
         };
         const double factor =
             learning_rate_factor(settings_.schedule, position().step, settings_.train.steps);
-        const StepResult result = training_step(
-            next_batch,
-            {parts_.backbone, parts_.schedule, parts_.objective, state_.optimizer, gradients_,
-             ranks_},
-            {settings_.train.gradient_accumulation, factor, settings_.checkpointing, name});
+        const StepResult result =
+            training_step(next_batch,
+                          {parts_.backbone, parts_.schedule, parts_.objective, state_.optimizer,
+                           gradients_, ranks_},
+                          {settings_.train.gradient_accumulation, factor, settings_.keep, name});
         StepFacts facts = facts_of(result, batches, data_seconds);
         agree(facts, ranks_, name);
 

@@ -63,7 +63,7 @@ inline models::BackboneInput tiny_input(std::int64_t channels) {
 
 inline at::Tensor forward(const models::CogVideoXTransformer& model) {
     models::ForwardOptions options;
-    options.checkpointing = false;
+    options.keep = {nn::Keep::kGraph};
     return model.forward(tiny_input(model.in_channels()), options).sample.detach();
 }
 

@@ -24,8 +24,9 @@ protected:
         return [this](const std::vector<at::Tensor>& inputs, RecomputeMemo& memo) {
             ++runs_;
             const at::Tensor q = inputs[0] * parameter_;
-            const auto result = kernels::attention(q, inputs[0], inputs[1], kScale, memo.attention);
-            if (!memo.recomputing) {
+            const auto result = kernels::attention(q, inputs[0], inputs[1], kScale,
+                                                   RecomputeMemo::take(memo.attention));
+            if (memo.fills(Keep::kAttention)) {
                 memo.attention = result;
             }
             return std::vector<at::Tensor>{at::tanh(result.output) + inputs[0], q.sum({1, 2, 3})};
@@ -36,7 +37,7 @@ protected:
         return block()({x_, value_}, memo);
     }
     [[nodiscard]] std::vector<at::Tensor> recompute() const {
-        return recompute_in_backward(block(), {x_, value_}, {parameter_});
+        return recompute_in_backward(block(), {x_, value_}, {parameter_}, Keep::kAttention);
     }
     /// Gradients of x and the parameter.
     [[nodiscard]] std::vector<at::Tensor> differentiate(
@@ -74,7 +75,8 @@ TEST_F(Recompute, OneOutputAlone) {
 }
 
 TEST_F(Recompute, ConstantsGetNoGradient) {
-    const auto outputs = recompute_in_backward(block(), {x_.detach(), value_}, {parameter_});
+    const auto outputs =
+        recompute_in_backward(block(), {x_.detach(), value_}, {parameter_}, Keep::kInput);
     const auto grads = torch::autograd::grad({outputs[0].sum()}, {parameter_});
     x_.set_requires_grad(false);
     const auto expected = torch::autograd::grad({keep_everything()[0].sum()}, {parameter_});
@@ -89,7 +91,7 @@ TEST_F(Recompute, FirstRunBuildsNoGraph) {
         saw_graph = saw_graph || (!memo.recomputing && y.requires_grad());
         return std::vector<at::Tensor>{y};
     };
-    const auto outputs = recompute_in_backward(probe, {x_}, {parameter_});
+    const auto outputs = recompute_in_backward(probe, {x_}, {parameter_}, Keep::kInput);
     EXPECT_FALSE(saw_graph);
     EXPECT_TRUE(outputs[0].requires_grad());
 }
@@ -104,7 +106,7 @@ TEST_F(Recompute, ParameterThatIsNotListedIsRefused) {
 #ifdef NDEBUG
     GTEST_SKIP() << "the graph is walked in builds with assertions alone";
 #endif
-    const auto outputs = recompute_in_backward(block(), {x_, value_}, {});
+    const auto outputs = recompute_in_backward(block(), {x_, value_}, {}, Keep::kInput);
     EXPECT_THROW((void)torch::autograd::grad({outputs[0].sum()}, {x_}), c10::Error);
 }
 

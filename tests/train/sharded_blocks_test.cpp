@@ -112,8 +112,8 @@ TEST_P(ShardedBlocks, AreGoneWhenNobodyHoldsThem) {
 }
 
 /// Forward and backward, and a forward alone.
-std::map<std::string, at::Tensor> results(models::CogVideoXTransformer& model, bool checkpointing) {
-    std::map<std::string, at::Tensor> values = differentiated(model, checkpointing);
+std::map<std::string, at::Tensor> results(models::CogVideoXTransformer& model, nn::Keep keep) {
+    std::map<std::string, at::Tensor> values = differentiated(model, keep);
     const at::NoGradGuard no_grad;
     values["sample without gradients"] = model.forward(random_input(), {}).sample;
     return values;
@@ -123,12 +123,12 @@ TEST_P(ShardedBlocks, AreTheModel) {
     models::CogVideoXConfig bare = random_config();
     bare.attention_bias = bare.norm_elementwise_affine = false;
     for (const models::CogVideoXConfig& config : {random_config(), bare}) {
-        for (const bool checkpointing : {false, true}) {
+        for (const nn::Keep keep : {nn::Keep::kAttention, nn::Keep::kProducts, nn::Keep::kGraph}) {
             models::CogVideoXTransformer resident = random_model(config);
-            const auto expected = results(resident, checkpointing);
+            const auto expected = results(resident, keep);
             test::run_in_threads(GetParam(), [&](Communicator& all) {
                 models::CogVideoXTransformer model = random_model(config, sharded(all));
-                const auto actual = results(model, checkpointing);
+                const auto actual = results(model, keep);
                 ASSERT_EQ(actual.size(), 27u);
                 for (const auto& [name, value] : expected) {
                     test::expect_equal(actual.at(name), value, name);

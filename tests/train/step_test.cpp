@@ -19,8 +19,8 @@ using test::Trajectory;
 
 TEST(TrainingStep, AccumulationEqualsOneBatch) {
     Trajectory whole, split;
-    const train::StepResult a = whole.train_step(0, false, false),
-                            b = split.train_step(0, true, false);
+    const train::StepResult a = whole.train_step(0, false, nn::Keep::kGraph),
+                            b = split.train_step(0, true, nn::Keep::kGraph);
     // Means of means over equal halves, in another order of float32 sums.
     test::expect_close(a.loss, b.loss, 1e-5, "loss");
     test::expect_close(a.grad_norm, b.grad_norm, 1e-5, "grad_norm");
@@ -34,7 +34,7 @@ TEST(TrainingStep, AccumulationEqualsOneBatch) {
 
 TEST(TrainingStep, LossIsTheWeightedSum) {
     Trajectory t;
-    const train::StepResult r = t.train_step(0, false, true);
+    const train::StepResult r = t.train_step(0, false, nn::Keep::kAttention);
     const at::Tensor sga = term_of(r.terms, "sga").loss, spa = term_of(r.terms, "spa").loss;
     test::expect_close(r.loss, r.loss_denoise + 0.5 * sga + 0.25 * spa, 1e-6, "loss");
 }
@@ -47,7 +47,8 @@ TEST(TrainingStep, ANonFiniteSampleChangesNothing) {
     }
     train::Batch batch = t.batch(0);
     batch.image_latents[0][0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
-    const train::StepResult bad = t.train_on({t.batch(1), batch}, *t.optimizer, 1.0, true);
+    const train::StepResult bad =
+        t.train_on({t.batch(1), batch}, *t.optimizer, 1.0, nn::Keep::kAttention);
     EXPECT_FALSE(bad.loss.isfinite().item<bool>());
     for (const auto& [name, tensor] : t.trained) {
         test::expect_equal(tensor, before.at(name), name);
@@ -55,8 +56,8 @@ TEST(TrainingStep, ANonFiniteSampleChangesNothing) {
     }
     // The next step is what it would have been without the bad one.
     Trajectory fresh;
-    test::expect_equal(t.train_step(0, false, true).loss, fresh.train_step(0, false, true).loss,
-                       "loss");
+    test::expect_equal(t.train_step(0, false, nn::Keep::kAttention).loss,
+                       fresh.train_step(0, false, nn::Keep::kAttention).loss, "loss");
     for (const auto& [name, tensor] : t.trained) {
         test::expect_equal(tensor, fresh.trained.at(name), name);
     }
@@ -71,7 +72,7 @@ TEST(TrainingStep, TrainsTheHeadsAloneOverAFrozenModel) {
     }
     train::AdamW optimizer(t.objective->parameters(), {}, 0.1);
     const at::Tensor before = t.trained.at("heads.grounding.beta").detach().clone();
-    const train::StepResult result = t.train_on({t.batch(0)}, optimizer, 1.0, true);
+    const train::StepResult result = t.train_on({t.batch(0)}, optimizer, 1.0, nn::Keep::kAttention);
     EXPECT_TRUE(result.loss.isfinite().item<bool>());
     EXPECT_NE(t.trained.at("heads.grounding.beta").item<float>(), before.item<float>());
 }

@@ -79,23 +79,23 @@ public:
         return batch;
     }
 
-    train::StepResult train_step(std::int64_t step, bool accumulate, bool checkpointing) {
+    train::StepResult train_step(std::int64_t step, bool accumulate, nn::Keep keep) {
         const std::vector<train::Batch> batches =
             accumulate ? std::vector{batch(step, 0, 1), batch(step, 1, 2)}
                        : std::vector{batch(step)};
         const double factor =
             train::learning_rate_factor({"cosine", run["warmup_steps"]}, step, steps());
-        return train_on(batches, *optimizer, factor, checkpointing);
+        return train_on(batches, *optimizer, factor, keep);
     }
 
     train::StepResult train_on(const std::vector<train::Batch>& batches, train::AdamW& with,
-                               double factor, bool checkpointing) {
+                               double factor, nn::Keep keep) {
         auto next = batches.begin();
         const train::Ranks ranks = train::Ranks::single();
         train::GradientExchange gradients(with.parameters(), ranks.all);
-        return train::training_step(
-            [&] { return *next++; }, {*model, schedule, *objective, with, gradients, ranks},
-            {static_cast<std::int64_t>(batches.size()), factor, checkpointing});
+        return train::training_step([&] { return *next++; },
+                                    {*model, schedule, *objective, with, gradients, ranks},
+                                    {static_cast<std::int64_t>(batches.size()), factor, {keep}});
     }
 
     nlohmann::json run;

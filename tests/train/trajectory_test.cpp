@@ -17,13 +17,13 @@ void expect_near(double actual, double expected, double relative, const std::str
 }
 
 /// Losses of every step against the reference, and the weights after the last.
-void expect_reference_run(bool accumulate, bool checkpointing) {
+void expect_reference_run(bool accumulate, nn::Keep keep) {
     Trajectory trajectory;
     const at::Tensor losses = trajectory.reference.at("losses"),
                      norms = trajectory.reference.at("grad_norms");
     ASSERT_EQ(losses.size(0), 20);
     for (std::int64_t step = 0; step < trajectory.steps(); ++step) {
-        const train::StepResult result = trajectory.train_step(step, accumulate, checkpointing);
+        const train::StepResult result = trajectory.train_step(step, accumulate, keep);
         const at::Tensor actual[] = {result.loss, result.loss_denoise,
                                      term_of(result.terms, "sga").loss,
                                      term_of(result.terms, "spa").loss};
@@ -43,18 +43,18 @@ void expect_reference_run(bool accumulate, bool checkpointing) {
 }
 
 TEST(Trajectory, EqualsPyTorch) {
-    expect_reference_run(false, false);
+    expect_reference_run(false, nn::Keep::kProducts);
 }
 
 TEST(Trajectory, EqualsPyTorchAccumulatedAndCheckpointed) {
-    expect_reference_run(true, true);
+    expect_reference_run(true, nn::Keep::kAttention);
 }
 
 TEST(Trajectory, CheckpointingChangesNoBit) {
     Trajectory kept, recomputed;
     for (std::int64_t step = 0; step < 4; ++step) {
-        const train::StepResult a = kept.train_step(step, true, false),
-                                b = recomputed.train_step(step, true, true);
+        const train::StepResult a = kept.train_step(step, true, nn::Keep::kGraph),
+                                b = recomputed.train_step(step, true, nn::Keep::kAttention);
         test::expect_equal(a.loss, b.loss, "loss");
         test::expect_equal(a.grad_norm, b.grad_norm, "norm");
     }
@@ -72,7 +72,7 @@ TEST(Trajectory, CountsAbsentEntities) {
         const train::Batch batch = trajectory.batch(step);
         const train::BatchResult terms =
             train::run_batch(batch, *trajectory.model, trajectory.schedule, *trajectory.objective,
-                             {.checkpointing = false, .with_gradients = false});
+                             {.with_gradients = false});
         std::int64_t expected_sga = 0, expected_spa = 0, interactions = 0;
         for (const auto* row = trajectory.reference.at("rows")[step].const_data_ptr<std::int64_t>();
              interactions < 2; ++row, ++interactions) {

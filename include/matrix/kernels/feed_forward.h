@@ -20,9 +20,12 @@ enum class FeedForwardMode {
 /// GELU(x w1^T + b1) w2^T + b2 with the tanh approximation, both products frozen: x [B, S, D], w1
 /// [I, D], b1 [I], w2 [D, I], b2 [D]. Differentiable in x. Runs over chunks of rows, so that the
 /// [rows, I] buffers stay small; the chunks are the same in every mode and so are the bits of the
-/// result.
+/// result. `hidden` [B S, I], the GELU's input, may be given for it to go from one call to another:
+/// kKeepHidden fills it, kGraphOnly reads it where it is defined, and x's values are not needed
+/// then.
 [[nodiscard]] at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& w1,
                                       const at::Tensor& b1, const at::Tensor& w2,
-                                      const at::Tensor& b2, FeedForwardMode mode);
+                                      const at::Tensor& b2, FeedForwardMode mode,
+                                      at::Tensor* hidden = nullptr);
 
 }  // namespace matrix::kernels

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 // Adaptive LayerNorm over one joint [B, S, D] buffer: text rows first, video rows after them, each
 // with its own shift, scale and gate, told apart by row range and never by splitting the buffer.
@@ -24,8 +25,10 @@ struct RowValues {
                                              std::int64_t text_rows, const RowValues& shift,
                                              const RowValues& scale);
 
-/// x + gate * y, all [B, S, D]. Saves the gates alone.
+/// x + gate * y, all [B, S, D]. Saves the gates alone. With `kept`, the values of an earlier call,
+/// nothing is computed, and neither x's nor y's values are read.
 [[nodiscard]] at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y,
-                                        std::int64_t text_rows, const RowValues& gate);
+                                        std::int64_t text_rows, const RowValues& gate,
+                                        const std::optional<at::Tensor>& kept = std::nullopt);
 
 }  // namespace matrix::kernels

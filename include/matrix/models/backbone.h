@@ -1,15 +1,18 @@
 #pragma once
 
 #include "matrix/nn/adaptable.h"
+#include "matrix/nn/recompute.h"
 #include "matrix/nn/sequence_group.h"
 #include "matrix/nn/tap.h"
 #include "matrix/nn/token_layout.h"
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace matrix::models {
 
@@ -25,11 +28,16 @@ struct BackboneInput {
 /// What a forward does besides its result.
 struct ForwardOptions {
     std::map<std::int64_t, nn::Tap> taps;  ///< by block
-    bool checkpointing = true;  ///< blocks keep input, attention output and log-sum-exp alone
+    /// What each block keeps for backward; the last entry is for all blocks from there on.
+    std::vector<nn::Keep> keep = {nn::Keep::kAttention};
     /// The ranks that run this forward together, all on the same input, each with its share of the
     /// rows; null for one rank. Results are whole on every rank. Gradients of what trains are each
     /// rank's share, scaled so that their mean over the group is the gradient.
     const nn::SequenceGroup* sequence = nullptr;
+
+    [[nodiscard]] nn::Keep kept_by(std::int64_t block) const {
+        return keep[std::min(static_cast<std::size_t>(block), keep.size() - 1)];
+    }
 };
 
 struct BackboneOutput {

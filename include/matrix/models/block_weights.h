@@ -27,4 +27,13 @@ public:
 /// Every block's tensors stay where they are.
 [[nodiscard]] std::unique_ptr<BlockWeights> resident_blocks();
 
+/// The tensors stay in the host's memory, page-locked for a GPU (for a CPU where they were, mapped
+/// files included), and pass through three blocks' room on the device: the one that runs, and two
+/// that a copy beside the computation brings in its direction.
+[[nodiscard]] std::unique_ptr<BlockWeights> streamed_blocks();
+
+/// Matrices rest on the device as float8_e4m3fn, each row with a float32 scale that its largest
+/// value fills, and are widened when their block runs.
+[[nodiscard]] std::unique_ptr<BlockWeights> fp8_blocks();
+
 }  // namespace matrix::models

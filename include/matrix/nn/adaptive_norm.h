@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace matrix::nn {
 
@@ -37,8 +38,9 @@ struct AdaptiveNorm {
                                        std::int64_t text_rows) const;
 };
 
-/// x + gate * y, row range by row range.
+/// x + gate * y, row range by row range; `kept` as in kernels::gated_residual.
 [[nodiscard]] at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, std::int64_t text_rows,
-                                   const Modulated& gates);
+                                   const Modulated& gates,
+                                   const std::optional<at::Tensor>& kept = std::nullopt);
 
 }  // namespace matrix::nn

@@ -12,11 +12,9 @@ struct FeedForward {
     Linear in;   ///< [I, D]
     Linear out;  ///< [D, I]
 
-    /// x [B, S, D]. Keeps the inner buffer for backward with `keep_hidden`, else runs `in` again
-    /// there; while a memo is recomputing, the values of the result are undefined, since no
-    /// gradient needs them.
-    [[nodiscard]] at::Tensor operator()(const at::Tensor& x, bool keep_hidden,
-                                        const RecomputeMemo& memo) const;
+    /// x [B, S, D]. While a memo is recomputing, the result is a shape alone, since no gradient
+    /// needs its values.
+    [[nodiscard]] at::Tensor operator()(const at::Tensor& x, RecomputeMemo& memo) const;
 };
 
 }  // namespace matrix::nn

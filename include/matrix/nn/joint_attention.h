@@ -24,11 +24,9 @@ struct JointAttention {
         at::Tensor tap;   ///< what the tap gave, or undefined
     };
     /// x [B, R, D], the rows that this rank holds, all S of them for one rank; `rotation` complex64
-    /// [video rows among them, 1, head_dim / 2] or undefined. The fused kernel runs once for a
-    /// memo: while recomputing, its kept result is used.
-    [[nodiscard]] Output operator()(const at::Tensor& x, const at::Tensor& rotation,
-                                    const JointRows& rows, const Tap& tap,
-                                    RecomputeMemo& memo) const;
+    /// [video rows among them, 1, head_dim / 2] or undefined. The linears' weights are frozen.
+    [[nodiscard]] Output operator()(at::Tensor x, const at::Tensor& rotation, const JointRows& rows,
+                                    const Tap& tap, RecomputeMemo& memo) const;
 };
 
 }  // namespace matrix::nn

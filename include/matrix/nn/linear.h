@@ -1,5 +1,7 @@
 #pragma once
 
+#include "matrix/kernels/linear.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -30,6 +32,8 @@ struct Linear {
 
     /// x [..., in] to [..., out].
     [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+    /// The same for a frozen weight and bias, to be run together with others or with kept results.
+    [[nodiscard]] kernels::LinearMap frozen() const;
     [[nodiscard]] std::int64_t in_features() const;
     [[nodiscard]] std::int64_t out_features() const;
     /// Appends the tensors of this layer that require a gradient.

@@ -39,7 +39,7 @@ struct MemoryConfig {
     bool checkpointing = true;
     std::optional<double> activation_budget_gib;
     std::optional<double> device_budget_gib;  ///< empty: "auto"
-    std::string base = "resident";
+    std::string base = "auto";
 };
 
 struct ParallelConfig {

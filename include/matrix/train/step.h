@@ -37,7 +37,7 @@ struct BatchResult {
 };
 
 struct BatchOptions {
-    bool checkpointing = true;
+    std::vector<nn::Keep> keep = {nn::Keep::kAttention};  ///< as ForwardOptions
     bool with_gradients = true;
     double scale = 1.0;                           ///< on the gradients
     const nn::SequenceGroup* sequence = nullptr;  ///< the ranks that run this batch together
@@ -64,8 +64,8 @@ struct StepParts {
 struct StepOptions {
     std::int64_t num_micro_batches = 1;
     double learning_rate_factor = 1.0;
-    bool checkpointing = true;
-    std::string name = "step";  ///< for messages about the ranks
+    std::vector<nn::Keep> keep = {nn::Keep::kAttention};  ///< as ForwardOptions
+    std::string name = "step";                            ///< for messages about the ranks
 };
 
 /// One optimizer step, each micro-batch taken from `next_batch` when its turn comes, so that one is

@@ -38,7 +38,7 @@ struct RunSettings {
     ScheduleConfig schedule;
     CheckpointConfig checkpoint;
     double head_learning_rate = 1e-3;
-    bool checkpointing = true;
+    std::vector<nn::Keep> keep = {nn::Keep::kAttention};  ///< by block, as models::ForwardOptions
     std::int64_t verify_every_steps = 100;  ///< that the ranks hold the same trained tensors
     std::filesystem::path output;
     std::string config_text;  ///< of the resolved config; becomes `config.json` once a checkpoint

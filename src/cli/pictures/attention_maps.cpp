@@ -88,9 +88,8 @@ at::Tensor cells_of(const at::Tensor& track, std::int64_t first_frame) {
 ClipMaps read_maps(const train::RunParts& parts, const alignment::AlignmentConfig& config,
                    const train::Batch& batch) {
     MapObjective objective(config, parts.backbone.device());
-    (void)train::run_batch(
-        batch, parts.backbone, parts.schedule, objective,
-        {.checkpointing = false, .with_gradients = false, .sequence = parts.ranks.sequence});
+    (void)train::run_batch(batch, parts.backbone, parts.schedule, objective,
+                           {.with_gradients = false, .sequence = parts.ranks.sequence});
     return objective.maps();
 }
 

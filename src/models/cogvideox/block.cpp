@@ -1,5 +1,8 @@
 #include "models/cogvideox/block.h"
 
+#include <optional>
+#include <utility>
+
 #include "models/cogvideox/parts.h"
 
 namespace matrix::models {
@@ -35,19 +38,25 @@ CogVideoXBlock::CogVideoXBlock(const CogVideoXConfig& config, const std::string&
 }
 
 std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockContext& context,
-                                            const nn::Tap& tap, bool keep_hidden,
-                                            nn::RecomputeMemo& memo) const {
+                                            const nn::Tap& tap, nn::RecomputeMemo& memo) const {
+    using Memo = nn::RecomputeMemo;
     const std::int64_t text_rows = context.rows.text_rows;
 
-    const nn::Modulated before_attention = norm1(x, context.silu_embedding, text_rows);
-    const nn::JointAttention::Output attended =
-        attn1(before_attention.rows, context.rotation, context.rows, tap, memo);
-    const at::Tensor middle =
-        nn::add_gated(x, attended.rows, text_rows, before_attention);  // [B, S, D]
+    nn::Modulated before_attention = norm1(x, context.silu_embedding, text_rows);
+    nn::JointAttention::Output attended =
+        attn1(std::move(before_attention.rows), context.rotation, context.rows, tap, memo);
+    const at::Tensor middle = nn::add_gated(x, std::exchange(attended.rows, {}), text_rows,
+                                            before_attention, Memo::take(memo.middle));
+    if (memo.fills(nn::Keep::kRows)) {
+        memo.middle = middle;
+    }
 
-    const nn::Modulated before_ff = norm2(middle, context.silu_embedding, text_rows);
-    const at::Tensor out = nn::add_gated(middle, ff(before_ff.rows, keep_hidden, memo), text_rows,
-                                         before_ff);  // [B, S, D]
+    nn::Modulated before_ff = norm2(middle, context.silu_embedding, text_rows);
+    const at::Tensor fed = ff(std::exchange(before_ff.rows, {}), memo);
+    const std::optional<at::Tensor> no_values =
+        memo.recomputing ? std::optional(kernels::shape_only(x.sizes(), x.options()))
+                         : std::nullopt;
+    const at::Tensor out = nn::add_gated(middle, fed, text_rows, before_ff, no_values);
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
 }
 

@@ -30,11 +30,10 @@ struct CogVideoXBlock {
     CogVideoXBlock(const CogVideoXConfig& config, const std::string& prefix,
                    tensor_io::WeightSource& weights);
 
-    /// {x'}, or {x', tap output} with a tap. Pure; `keep_hidden` keeps the feed-forward's inner
-    /// buffer for backward.
+    /// {x'}, or {x', tap output} with a tap. Pure. While the memo is recomputing, x' is a shape
+    /// alone.
     [[nodiscard]] std::vector<at::Tensor> run(const at::Tensor& x, const BlockContext& context,
-                                              const nn::Tap& tap, bool keep_hidden,
-                                              nn::RecomputeMemo& memo) const;
+                                              const nn::Tap& tap, nn::RecomputeMemo& memo) const;
 
     /// The tensors that no adapter touches, in a fixed order: what BlockWeights hold.
     [[nodiscard]] std::vector<at::Tensor> weights() const;

@@ -301,21 +301,16 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
         if (differentiates && first_differentiated == kNone) {
             first_differentiated = i;
         }
-        std::vector<at::Tensor> outputs;
-        if (differentiates && options.checkpointing) {
-            // Backward ends at the first block that it differentiates: below, none is wanted.
-            const std::int64_t before = i > first_differentiated ? i - 1 : kNone;
-            const nn::BlockFunction run = [&m, &block, i, before, context, tap](
-                                              const std::vector<at::Tensor>& inputs,
-                                              nn::RecomputeMemo& memo) {
-                return m.loaded(block, i, memo.recomputing ? before : i + 1)
-                    .run(inputs[0], context, tap, false, memo);
-            };
-            outputs = nn::recompute_in_backward(run, {x}, trainable);
-        } else {
-            nn::RecomputeMemo memo;
-            outputs = m.loaded(block, i, i + 1).run(x, context, tap, differentiates, memo);
-        }
+        // Backward ends at the first block that it differentiates: below, none is wanted.
+        const std::int64_t before = i > first_differentiated ? i - 1 : kNone;
+        const nn::BlockFunction run = [&m, &block, i, before, context, tap](
+                                          const std::vector<at::Tensor>& inputs,
+                                          nn::RecomputeMemo& memo) {
+            return m.loaded(block, i, memo.recomputing ? before : i + 1)
+                .run(inputs[0], context, tap, memo);
+        };
+        const std::vector<at::Tensor> outputs = nn::recompute_in_backward(
+            run, {std::move(x)}, trainable, differentiates ? options.kept_by(i) : nn::Keep::kGraph);
         x = outputs[0];
         if (tap) {
             output.tap_outputs[i] = outputs[1];

@@ -56,18 +56,18 @@ protected:
 
 TEST_P(BlockWeightsOf, AComputedModelAreThoseAcquired) {
     CogVideoXTransformer resident = random_model(config());
-    for (const bool checkpointing : {false, true}) {
+    for (const nn::Keep keep : {nn::Keep::kInput, nn::Keep::kProducts, nn::Keep::kGraph}) {
+        const bool twice = keep != nn::Keep::kGraph;
         Log log;
         CogVideoXTransformer model = random_model(config(), std::make_unique<Hidden>(log));
-        const auto expected = differentiated(resident, checkpointing),
-                   actual = differentiated(model, checkpointing);
+        const auto expected = differentiated(resident, keep), actual = differentiated(model, keep);
         ASSERT_EQ(actual.size(), 26u);
         for (const auto& [name, value] : expected) {
             test::expect_equal(actual.at(name), value, name);
         }
         using Blocks = std::vector<std::int64_t>;
-        EXPECT_EQ(log.acquired, checkpointing ? (Blocks{0, 1, 2, 2, 1, 0}) : (Blocks{0, 1, 2}));
-        EXPECT_EQ(log.prefetched, checkpointing ? (Blocks{1, 2, 3, 1, 0, -1}) : (Blocks{1, 2, 3}));
+        EXPECT_EQ(log.acquired, twice ? (Blocks{0, 1, 2, 2, 1, 0}) : (Blocks{0, 1, 2}));
+        EXPECT_EQ(log.prefetched, twice ? (Blocks{1, 2, 3, 1, 0, -1}) : (Blocks{1, 2, 3}));
     }
 }
 

@@ -28,9 +28,9 @@ protected:
         leaves_.push_back(projection.weight);
         leaves_.push_back(projection.bias);
     }
-    [[nodiscard]] Differentiated run(bool checkpointing, bool taps) const {
+    [[nodiscard]] Differentiated run(nn::Keep keep, bool taps) const {
         ForwardOptions options;
-        options.checkpointing = checkpointing;
+        options.keep = {keep};
         if (taps) {
             options.taps = {{0, tap}, {1, tap}};
         }
@@ -42,8 +42,11 @@ protected:
 };
 
 TEST_P(Checkpointing, HasTheBitsOfKeepingEverything) {
-    for (const bool taps : {false, true}) {
-        const Differentiated kept = run(false, taps), recomputed = run(true, taps);
+    for (const auto& [keep, taps] :
+         {std::pair(nn::Keep::kInput, true), std::pair(nn::Keep::kAttention, false),
+          std::pair(nn::Keep::kAttention, true), std::pair(nn::Keep::kRows, true),
+          std::pair(nn::Keep::kProducts, false), std::pair(nn::Keep::kProducts, true)}) {
+        const Differentiated kept = run(nn::Keep::kGraph, taps), recomputed = run(keep, taps);
         test::expect_equal(recomputed.sample, kept.sample, "sample");
         ASSERT_EQ(recomputed.grads.size(), 12u);
         for (std::size_t i = 0; i < kept.grads.size(); ++i) {
@@ -61,7 +64,8 @@ TEST_P(Checkpointing, HasTheBitsOfKeepingEverything) {
 
 // A tap adds to the gradients and to nothing else.
 TEST_P(Checkpointing, TapsOnlyWatch) {
-    const Differentiated without = run(true, false), with = run(true, true);
+    const Differentiated without = run(nn::Keep::kAttention, false),
+                         with = run(nn::Keep::kAttention, true);
     test::expect_equal(with.sample, without.sample, "sample");
     EXPECT_FALSE(at::equal(with.grads[0], without.grads[0]));
 }

@@ -42,7 +42,7 @@ const Readout kReadouts[] = {
      nn::Tap::OverHeads::kLogMean},
 };
 
-class Context : public ::testing::TestWithParam<std::tuple<int, bool, Readout>> {
+class Context : public ::testing::TestWithParam<std::tuple<int, nn::Keep, Readout>> {
 protected:
     /// Of three entities of two clips the second of the first clip is absent.
     [[nodiscard]] static nn::Tap tap() {
@@ -66,7 +66,7 @@ protected:
         CogVideoXTransformer model = random_model(random_config());
         const std::map<std::string, at::Tensor> leaves = attach_random_lora(model);
         ForwardOptions options;
-        options.checkpointing = std::get<bool>(GetParam());
+        options.keep = {std::get<nn::Keep>(GetParam())};
         options.sequence = group;
         options.taps = {{0, tap()}, {2, tap()}};
         const BackboneOutput output = model.forward(random_input(), options);
@@ -120,14 +120,16 @@ TEST_P(Context, OfSeveralRanksIsThatOfOne) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Splits, Context,
-                         ::testing::Combine(::testing::Values(2, 4), ::testing::Bool(),
-                                            ::testing::ValuesIn(kReadouts)),
-                         [](const auto& test) {
-                             return std::string(std::get<Readout>(test.param).name) + "_ranks" +
-                                    std::to_string(std::get<int>(test.param)) +
-                                    (std::get<bool>(test.param) ? "_checkpointed" : "");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Splits, Context,
+    ::testing::Combine(::testing::Values(2, 4),
+                       ::testing::Values(nn::Keep::kAttention, nn::Keep::kGraph),
+                       ::testing::ValuesIn(kReadouts)),
+    [](const auto& test) {
+        return std::string(std::get<Readout>(test.param).name) + "_ranks" +
+               std::to_string(std::get<int>(test.param)) +
+               (std::get<nn::Keep>(test.param) == nn::Keep::kGraph ? "" : "_checkpointed");
+    });
 
 // A tap's minus infinity that gets the gradient zero gives zero, and not NaN, for what it is made
 // of, as it would on one rank.

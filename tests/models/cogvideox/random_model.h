@@ -78,9 +78,9 @@ inline BackboneInput random_input() {
 
 /// The sample of random_input() and the gradients of a LoRA and the input projection, by name.
 inline std::map<std::string, at::Tensor> differentiated(CogVideoXTransformer& model,
-                                                        bool checkpointing) {
+                                                        nn::Keep keep) {
     const auto leaves = attach_random_lora(model);
-    const BackboneOutput output = model.forward(random_input(), {{}, checkpointing, nullptr});
+    const BackboneOutput output = model.forward(random_input(), {{}, {keep}, nullptr});
     torch::autograd::backward({output.sample}, {random_tensor(output.sample.sizes(), "cotangent")});
     std::map<std::string, at::Tensor> values = {{"sample", output.sample.detach()}};
     for (const auto& [name, leaf] : leaves) {
