@@ -7,10 +7,11 @@
 #include <numeric>
 
 #include "cli/commands.h"
-#include "cli/memory_plan.h"
+#include "cli/memory/plan.h"
 #include "cli/run_config.h"
 #include "cli/run_observers.h"
 #include "cli/sample_source.h"
+#include "matrix/core/device_memory.h"
 #include "matrix/core/directory_lock.h"
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
@@ -32,6 +33,9 @@ namespace fs = std::filesystem;
 
 // A launcher that is stopped passes the signal on to processes that were sent it with their group.
 constexpr std::chrono::milliseconds kLauncherEcho{500};
+
+// Of a GPU's free memory, what a desktop may come to want.
+constexpr std::int64_t kDesktopBytes = 1ll << 30;
 
 struct TrainFlags {
     std::string config;
@@ -186,14 +190,14 @@ std::optional<fs::path> open_run(const RunConfig& config, const std::string& res
     return checkpoint.empty() ? std::nullopt : std::optional<fs::path>(checkpoint);
 }
 
-train::RunSettings run_settings(const RunConfig& config) {
+train::RunSettings run_settings(const RunConfig& config, const MemoryPlan& plan) {
     train::RunSettings settings;
     settings.train = config.train;
     settings.optimizer = config.optimizer;
     settings.schedule = config.schedule;
     settings.checkpoint = config.checkpoint;
     settings.head_learning_rate = config.alignment.head_learning_rate;
-    settings.keep = {config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts};
+    settings.keep = plan.keep;
     settings.verify_every_steps = config.parallel.verify_every_steps;
     settings.output = config.output;
     settings.config_text = resolved(config).dump(2) + "\n";
@@ -224,6 +228,18 @@ std::vector<int> every_rank(const distributed::Communicator& all) {
     return ranks;
 }
 
+/// What memory.device_budget_gib = "auto" stands for.
+std::optional<std::int64_t> free_for_run(at::Device device) {
+    const std::optional<std::int64_t> free = free_bytes(device);
+    return free ? std::optional(*free - kDesktopBytes) : std::nullopt;
+}
+
+std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base) {
+    return base == "streamed" ? models::streamed_blocks()
+           : base == "fp8"    ? models::fp8_blocks()
+                              : models::resident_blocks();
+}
+
 void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume,
                   const distributed::Environment& environment) {
     install_stop_signals(environment.world_size > 1 ? kLauncherEcho : std::chrono::milliseconds(0));
@@ -235,6 +251,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     distributed::Communicator& all = *communicator;
 
     check_world(config, environment.world_size);
+    const MemoryPlan plan = memory_plan(config, environment.world_size, free_for_run(device));
 
     const std::string text = resolved(config).dump();
     distributed::check_equal(all, {{"configuration", text}}, "comparing configurations");
@@ -256,7 +273,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     const auto backbone = models::load_cogvideox(
         config.model.path, dtype, device,
         sharded ? std::make_unique<train::ShardedBlocks>(all.subgroup(every_rank(all), "base"))
-                : models::resident_blocks());
+                : blocks_at(plan.base));
     backbone->widen_input(found.channels);
     lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
     if (start) {
@@ -279,7 +296,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
                           config.model.path, found.channels,    config.data.id_map};
     const RunObservers observers(config, parts, held_out.get());
     parts.observers = observers.list();
-    train::train(parts, run_settings(config), checkpoint);
+    train::train(parts, run_settings(config, plan), checkpoint);
 }
 
 void train_main(const TrainFlags& flags) {
@@ -291,7 +308,9 @@ void train_main(const TrainFlags& flags) {
         check_world(config, environment.world_size);
         static_cast<void>(adapter_to_start_from(config, found.channels));
         if (environment.rank == 0) {
-            std::cout << memory_plan(config, environment.world_size).text();
+            std::cout << memory_plan(config, environment.world_size,
+                                     free_for_run(choose_device(config.model.device, 0)))
+                             .text();
         }
         return;
     }

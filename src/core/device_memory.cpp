@@ -34,6 +34,17 @@ void reset_peak(c10::Device device) {
     CpuAllocator::instance().reset_peak();
 }
 
+std::optional<std::int64_t> free_bytes([[maybe_unused]] c10::Device device) {
+#ifdef MATRIX_WITH_CUDA
+    if (device.is_cuda()) {
+        release_cached_memory();
+        return static_cast<std::int64_t>(
+            c10::cuda::CUDACachingAllocator::get()->getMemoryInfo(device.index()).first);
+    }
+#endif
+    return std::nullopt;
+}
+
 void release_cached_memory() {
     CpuAllocator::instance().release_cached();
 #ifdef MATRIX_WITH_CUDA

@@ -15,8 +15,9 @@ using torch::autograd::variable_list;
 
 template <class Visit>
 void for_each_chunk(int64_t rows, Visit visit) {
-    for (int64_t begin = 0; begin < rows; begin += kFeedForwardChunkRows) {
-        visit(begin, std::min(kFeedForwardChunkRows, rows - begin));
+    const int64_t chunk = feed_forward_chunk_rows(rows);
+    for (int64_t begin = 0; begin < rows; begin += chunk) {
+        visit(begin, std::min(chunk, rows - begin));
     }
 }
 

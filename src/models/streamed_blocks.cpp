@@ -18,7 +18,8 @@
 namespace matrix::models {
 namespace {
 
-constexpr std::size_t kSlots = 3;  // one that runs, two that are on their way
+// One that runs, two that are on their way.
+constexpr auto kSlots = static_cast<std::size_t>(kStreamedBlocks);
 
 using Tensors = std::vector<at::Tensor>;
 

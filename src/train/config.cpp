@@ -54,10 +54,11 @@ FieldTable fields(TrainConfig& c) {
 
 FieldTable fields(MemoryConfig& c) {
     FieldTable table;
-    table.add("checkpointing", c.checkpointing,
-              "Without a budget: true: a block keeps its input, attention's output and log-sum-exp, "
-              "and runs the rest again in backward; false: it keeps every product, and runs norms, "
-              "rotation and GELU again.");
+    table.add(
+        "checkpointing", c.checkpointing,
+        "Without a budget: true: a block keeps its input, attention's output and log-sum-exp, "
+        "and runs the rest again in backward; false: it keeps every product, and runs norms, "
+        "rotation and GELU again.");
     table
         .add("activation_budget_gib", c.activation_budget_gib,
              "Memory for what blocks keep from forward to backward; as much is kept as fits.")

@@ -3,6 +3,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace matrix {
 
@@ -23,6 +24,9 @@ void use_counting_allocator();
 [[nodiscard]] TensorBytes tensor_bytes(c10::Device device);
 /// The peak becomes what is live now.
 void reset_peak(c10::Device device);
+
+/// What a GPU has left for this process, the allocator's cache included; nothing for a CPU.
+[[nodiscard]] std::optional<std::int64_t> free_bytes(c10::Device device);
 
 /// Gives back to the device, and to the kernel, what allocators keep of tensors that are gone.
 void release_cached_memory();

@@ -3,7 +3,11 @@
 #include "matrix/nn/recompute.h"
 
 #include <cstdint>
+#include <limits>
 #include <vector>
+
+// Counted from the op sequence of a block (models/cogvideox/block.cpp) and held against the bytes
+// of live tensors by tests.
 
 namespace matrix::models {
 
@@ -22,14 +26,23 @@ struct BlockSizes {
 /// What a block that a gradient passes keeps from its forward until its backward. Not for kGraph.
 [[nodiscard]] std::int64_t kept_bytes(nn::Keep keep, const BlockSizes& block);
 
-/// The most that a block's backward takes at once besides what was kept, the gradient that it hands
-/// on included.
+/// The most that a block's backward takes at once besides what was kept, its output's gradient
+/// included.
 [[nodiscard]] std::int64_t backward_bytes(nn::Keep keep, const BlockSizes& block);
 
-/// What each of `num_blocks` blocks of one size may keep so that all of it fits in `budget` bytes
-/// and the least is run again: a level is given to all blocks before the next is begun. Empty if
-/// not even their inputs fit.
-[[nodiscard]] std::vector<nn::Keep> keep_within(std::int64_t budget, std::int64_t num_blocks,
-                                                const BlockSizes& block);
+/// Blocks of one size, from the lowest that a gradient passes to the last.
+struct Activations {
+    std::vector<nn::Keep> keep;
+    std::int64_t kept = 0;  ///< at the end of the forward
+    std::int64_t peak = 0;  ///< the most in backward, with what is kept
+
+    [[nodiscard]] static Activations of(std::vector<nn::Keep> keep, const BlockSizes& block);
+};
+
+/// The way to keep that runs the least again and takes at most `kept` and `peak` bytes: every block
+/// gets a level before one gets the next, the last blocks first. Empty `keep` if none does.
+[[nodiscard]] Activations keep_within(std::int64_t num_blocks, const BlockSizes& block,
+                                      std::int64_t kept,
+                                      std::int64_t peak = std::numeric_limits<std::int64_t>::max());
 
 }  // namespace matrix::models

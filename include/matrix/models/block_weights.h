@@ -27,9 +27,12 @@ public:
 /// Every block's tensors stay where they are.
 [[nodiscard]] std::unique_ptr<BlockWeights> resident_blocks();
 
+/// Blocks that streamed_blocks has room for on the device.
+inline constexpr std::int64_t kStreamedBlocks = 3;
+
 /// The tensors stay in the host's memory, page-locked for a GPU (for a CPU where they were, mapped
-/// files included), and pass through three blocks' room on the device: the one that runs, and two
-/// that a copy beside the computation brings in its direction.
+/// files included), and pass through kStreamedBlocks' room on the device: the one that runs, and
+/// two that a copy beside the computation brings in its direction.
 [[nodiscard]] std::unique_ptr<BlockWeights> streamed_blocks();
 
 /// Matrices rest on the device as float8_e4m3fn, each row with a float32 scale that its largest

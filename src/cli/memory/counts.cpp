@@ -1,0 +1,149 @@
+#include "cli/memory/counts.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <numeric>
+
+#include "matrix/alignment/objective.h"
+#include "matrix/models/block_weights.h"
+#include "matrix/models/t5.h"
+#include "matrix/models/vae.h"
+
+namespace matrix::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kFloatBytes = 4;
+constexpr std::int64_t kHeadBuffers =
+    6;  ///< full-resolution float32 buffers of one entity's loss and backward
+
+std::int64_t count_elements(const auto& construct) {
+    tensor_io::CountingWeights weights;
+    construct(weights);
+    return weights.num_elements();
+}
+
+std::int64_t input_channels(const RunConfig& config, const models::CogVideoXConfig& model) {
+    return config.data.id_map ? 3 * model.out_channels : model.in_channels;
+}
+
+std::int64_t patch_elements(const models::CogVideoXConfig& model) {
+    return model.patch_size * model.patch_size * model.patch_size_t.value_or(1);
+}
+
+}  // namespace
+
+Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model) {
+    Sizes s{};
+    s.batch = config.train.batch_size;
+    s.frames = (config.data.frames - 1) / model.temporal_compression_ratio + 1;
+    const std::int64_t temporal = model.patch_size_t.value_or(1);
+    s.tokens =
+        (s.frames + temporal - 1) / temporal * (config.data.height / 16) * (config.data.width / 16);
+    s.text_rows = model.max_text_seq_length;
+    s.width = model.width();
+    s.heads = model.num_attention_heads;
+    s.dtype_bytes = config.model.dtype == "float32" ? 4 : 2;
+    s.context = config.parallel.context;
+    return s;
+}
+
+std::int64_t blocks_with_backward(const RunConfig& config, const models::CogVideoXConfig& model) {
+    if (config.lora.input_projection != "frozen") {
+        return model.num_layers;
+    }
+    if (config.lora.blocks.empty()) {
+        return 0;
+    }
+    return model.num_layers -
+           *std::min_element(config.lora.blocks.begin(), config.lora.blocks.end());
+}
+
+models::BlockSizes block_sizes(const RunConfig& config, const Sizes& sizes, std::int64_t blocks) {
+    const auto deltas =
+        static_cast<std::int64_t>(config.lora.blocks.size() * config.lora.targets.size());
+    return {sizes.rows(), sizes.width, sizes.heads, sizes.dtype_bytes,
+            deltas * config.lora.rank / std::max<std::int64_t>(1, blocks)};
+}
+
+BaseWeights::BaseWeights(const models::CogVideoXConfig& model) : num_blocks(model.num_layers) {
+    tensor_io::CountingWeights weights;
+    const models::CogVideoXTransformer transformer(model, weights);
+    elements = weights.num_elements();
+    for (const auto& [key, shape] : weights.shapes()) {
+        if (key.starts_with("transformer_blocks.")) {
+            in_blocks +=
+                std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+        }
+    }
+}
+
+std::int64_t BaseWeights::bytes(const std::string& base, std::int64_t dtype_bytes,
+                                std::int64_t sharing_ranks) const {
+    const std::int64_t outside = (elements - in_blocks) * dtype_bytes;
+    const std::int64_t block = in_blocks / num_blocks * dtype_bytes;
+    if (sharing_ranks > 1) {
+        return outside + in_blocks * dtype_bytes / sharing_ranks + 2 * block;
+    }
+    if (base == "streamed") {
+        return outside + std::min(models::kStreamedBlocks, num_blocks) * block;
+    }
+    return base == "fp8" ? outside + in_blocks + block : elements * dtype_bytes;
+}
+
+Trained::Trained(const RunConfig& config, const models::CogVideoXConfig& model) {
+    const std::int64_t projection_in = input_channels(config, model) * patch_elements(model);
+    const auto linears =
+        static_cast<std::int64_t>(config.lora.blocks.size() * config.lora.targets.size());
+    lora = linears * config.lora.rank * 2 * model.width();
+    if (config.lora.input_projection == "lora") {
+        lora += config.lora.rank * (projection_in + model.width());
+    }
+    if (config.lora.input_projection == "full") {
+        projection = (projection_in + 1) * model.width();
+    }
+    for (const auto& [name, tensor] :
+         alignment::make_matrix_objective(config.alignment, 0, at::kCPU)->parameters()) {
+        heads += tensor.numel();
+    }
+}
+
+Beside::Beside(const RunConfig& config, const models::CogVideoXConfig& model, const Sizes& s) {
+    // The last block's output and its norm's, until their backward; the prediction and what it is
+    // compared with; all rows where a rank holds a share of them.
+    const std::int64_t predicted = s.rows() * model.out_channels * patch_elements(model);
+    ends = 2 * s.unit() + 3 * predicted * s.dtype_bytes +
+           (s.context > 1 ? 2 * s.context * s.unit() : 0);
+    if (config.alignment.sga || config.alignment.spa) {
+        alignment = config.data.frames * config.data.height * config.data.width * kFloatBytes *
+                    kHeadBuffers;
+        if (config.alignment.readout == "probabilities") {
+            // alignment/probability_readout.cpp: float32 gradients of q and k, a second attention's
+            // output and the four gradients of its backward.
+            readout = 2 * s.rows() * s.width * kFloatBytes + 5 * s.unit();
+        }
+    }
+    if (!config.data.cache) {
+        vae = vae_bytes(config, s.dtype_bytes);
+    }
+}
+
+std::int64_t text_encoder_bytes(const RunConfig& config, std::int64_t dtype_bytes) {
+    const fs::path file = fs::path(config.model.path) / "text_encoder" / "config.json";
+    return fs::exists(file)
+               ? dtype_bytes * count_elements([&](auto& weights) {
+                     const models::T5Encoder encoder(models::T5Config::from_file(file), weights);
+                 })
+               : 0;
+}
+
+std::int64_t vae_bytes(const RunConfig& config, std::int64_t dtype_bytes) {
+    const fs::path file = fs::path(config.model.path) / "vae" / "config.json";
+    return dtype_bytes * count_elements([&](auto& weights) {
+               models::take_vae_weights(models::VaeConfig::from_file(file), weights);
+           });
+}
+
+}  // namespace matrix::cli

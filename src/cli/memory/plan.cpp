@@ -1,0 +1,310 @@
+#include "cli/memory/plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "cli/memory/counts.h"
+#include "matrix/core/error.h"
+
+namespace matrix::cli {
+namespace {
+
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+constexpr std::int64_t kFloatBytes = 4;
+constexpr std::int64_t kAdamCopies = 4;              ///< value, gradient, two moments
+constexpr std::int64_t kContextBytes = 512ll << 20;  ///< device context and kernels' workspaces
+constexpr std::int64_t kRounding = 25;               ///< the allocator's: a twenty-fifth
+constexpr const char* kHeadroom = "headroom";
+
+std::string format(const char* pattern, auto... values) {
+    char text[512];
+    std::snprintf(text, sizeof text, pattern, values...);
+    return text;
+}
+
+double gib(std::int64_t bytes) {
+    return static_cast<double>(bytes) / kGib;
+}
+
+std::int64_t bytes_of(double gib) {
+    return static_cast<std::int64_t>(gib * kGib);
+}
+
+long long number(std::int64_t value) {
+    return value;
+}
+
+/// A base and what blocks keep.
+struct Choice {
+    std::string base;
+    models::Activations activations;
+};
+
+/// Everything that decides it.
+class Planner {
+public:
+    Planner(const RunConfig& config, std::int64_t num_ranks, const models::CogVideoXConfig& model)
+        : config(config),
+          sizes(sizes_of(config, model)),
+          base(model),
+          trained(config, model),
+          beside(config, model, sizes),
+          blocks(blocks_with_backward(config, model)),
+          block(block_sizes(config, sizes, blocks)),
+          sharing_ranks(config.parallel.shard_base ? num_ranks : 1) {}
+
+    /// UsageError, with what would fit, if nothing does.
+    [[nodiscard]] Choice choose(std::optional<std::int64_t> budget) const {
+        const bool free = config.memory.base == "auto";
+        const std::string first = free ? "resident" : config.memory.base;
+        std::optional<Choice> choice = best(first, budget);
+        const bool fits_well = choice && attention_runs_once(*choice);
+        if (free && budget && sharing_ranks == 1 && !fits_well) {
+            if (std::optional<Choice> streamed = best("streamed", budget)) {
+                choice = std::move(streamed);
+            }
+        }
+        if (!choice) {
+            refuse(first, budget);
+        }
+        return *choice;
+    }
+
+    [[nodiscard]] std::int64_t base_bytes(const std::string& where) const {
+        return base.bytes(where, sizes.dtype_bytes, sharing_ranks);
+    }
+    /// In the backward of a block and, before it, in the heads, whichever is more, beside what is
+    /// kept.
+    [[nodiscard]] std::int64_t working_bytes(const models::Activations& activations) const {
+        return std::max(activations.peak - activations.kept, beside.alignment);
+    }
+
+    const RunConfig& config;
+    Sizes sizes;
+    BaseWeights base;
+    Trained trained;
+    Beside beside;
+    std::int64_t blocks;
+    models::BlockSizes block;
+    std::int64_t sharing_ranks;
+
+private:
+    static bool attention_runs_once(const Choice& choice) {
+        const std::vector<nn::Keep>& keep = choice.activations.keep;
+        return std::find(keep.begin(), keep.end(), nn::Keep::kInput) == keep.end();
+    }
+
+    /// Of all but what blocks take.
+    [[nodiscard]] std::int64_t fixed_bytes(const std::string& where) const {
+        return base_bytes(where) + trained.elements() * kFloatBytes * kAdamCopies + beside.ends +
+               beside.readout + beside.vae;
+    }
+
+    [[nodiscard]] std::vector<nn::Keep> all_blocks(nn::Keep keep) const {
+        return std::vector<nn::Keep>(static_cast<std::size_t>(blocks), keep);
+    }
+
+    /// The most that can be kept within the budgets; without one, what memory.checkpointing says.
+    [[nodiscard]] std::optional<Choice> best(const std::string& where,
+                                             std::optional<std::int64_t> budget) const {
+        const auto& kept_gib = config.memory.activation_budget_gib;
+        if (!budget && !kept_gib) {
+            const nn::Keep keep =
+                config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts;
+            return Choice{where, models::Activations::of(all_blocks(keep), block)};
+        }
+        std::int64_t kept = std::numeric_limits<std::int64_t>::max(), peak = kept;
+        if (kept_gib) {
+            kept = bytes_of(*kept_gib);
+        }
+        if (budget) {
+            peak = (*budget - kContextBytes) * kRounding / (kRounding + 1) - fixed_bytes(where);
+            kept = std::min(kept, peak - beside.alignment);
+        }
+        models::Activations found = models::keep_within(blocks, block, kept, peak);
+        const bool fits = found.kept <= kept && found.peak <= peak &&
+                          found.keep.size() == static_cast<std::size_t>(blocks);
+        return fits ? std::optional(Choice{where, std::move(found)}) : std::nullopt;
+    }
+
+    /// Of the whole run when blocks keep the least, headroom included.
+    [[nodiscard]] std::int64_t least_bytes(const std::string& where) const {
+        const auto activations = models::Activations::of(all_blocks(nn::Keep::kInput), block);
+        const std::int64_t tensors =
+            fixed_bytes(where) + activations.kept + working_bytes(activations);
+        return tensors + kContextBytes + tensors / kRounding;
+    }
+
+    [[noreturn]] void refuse(const std::string& where, std::optional<std::int64_t> budget) const {
+        const auto inputs = models::Activations::of(all_blocks(nn::Keep::kInput), block).kept;
+        const auto& kept_gib = config.memory.activation_budget_gib;
+        if (kept_gib && bytes_of(*kept_gib) < inputs) {
+            throw UsageError(format(
+                "memory.activation_budget_gib: %.2f does not hold the inputs of %lld blocks; "
+                "set at least %.2f",
+                *kept_gib, number(blocks), gib(inputs) + 0.005));
+        }
+        std::string text = format("memory.device_budget_gib: the run does not fit %.2f GiB; ",
+                                  gib(budget.value_or(0)));
+        const std::int64_t here = least_bytes(where), streamed = least_bytes("streamed");
+        text += format("memory.base = %s takes at least %.2f", where.c_str(), gib(here) + 0.005);
+        if (sharing_ranks == 1 && streamed < here) {
+            text += format(", streamed %.2f", gib(streamed) + 0.005);
+        }
+        throw UsageError(text + "; fewer data.frames or a smaller size take less");
+    }
+};
+
+const char* name_of(nn::Keep keep) {
+    switch (keep) {
+        case nn::Keep::kInput:
+            return "their input";
+        case nn::Keep::kAttention:
+            return "input, attention output, log-sum-exp";
+        case nn::Keep::kRows:
+            return "all products but GELU's input";
+        case nn::Keep::kProducts:
+        case nn::Keep::kGraph:
+            break;
+    }
+    return "every product";
+}
+
+/// "12 blocks keep their input; 30 blocks keep every product".
+std::string policy_text(const std::vector<nn::Keep>& keep) {
+    std::string text;
+    for (std::size_t begin = 0; begin < keep.size();) {
+        std::size_t end = begin;
+        while (end < keep.size() && keep[end] == keep[begin]) {
+            ++end;
+        }
+        text += format("%s%zu blocks keep %s", begin == 0 ? "" : "; ", end - begin,
+                       name_of(keep[begin]));
+        begin = end;
+    }
+    return text;
+}
+
+std::string base_text(const Planner& planner, const std::string& where) {
+    std::string text = format("%.3f billion frozen parameters, %s",
+                              static_cast<double>(planner.base.elements) / 1e9,
+                              planner.config.model.dtype.c_str());
+    if (planner.sharing_ranks > 1) {
+        text += format(", blocks shared by %lld ranks", number(planner.sharing_ranks));
+    } else if (where == "streamed") {
+        text += ", blocks streamed from the host's memory";
+    } else if (where == "fp8") {
+        text += ", blocks at rest in float8";
+    }
+    return text;
+}
+
+void add_items(MemoryPlan& plan, const Planner& planner, const Choice& choice) {
+    const Trained& trained = planner.trained;
+    const Beside& beside = planner.beside;
+    const models::Activations& activations = choice.activations;
+    const auto add = [&](const char* name, std::string what, std::int64_t bytes) {
+        if (bytes > 0) {
+            plan.items.push_back({name, std::move(what), bytes});
+        }
+    };
+    add("weights", base_text(planner, choice.base), planner.base_bytes(choice.base));
+    add("trained",
+        format("%.2f million in LoRA, %.2f in the input projection, %.2f in the heads, float32",
+               static_cast<double>(trained.lora) / 1e6,
+               static_cast<double>(trained.projection) / 1e6,
+               static_cast<double>(trained.heads) / 1e6),
+        trained.elements() * kFloatBytes);
+    add("optimizer", "gradients and AdamW's two moments, float32",
+        trained.elements() * kFloatBytes * (kAdamCopies - 1));
+    add("activations", policy_text(activations.keep), activations.kept);
+    add("ends", "rows before the first block and after the last", beside.ends);
+    add("alignment", "mask heads and losses, one entity at a time, before the backward",
+        beside.alignment);
+    add("backward",
+        beside.alignment > 0 ? "one block at a time, beyond what the heads have taken before"
+                             : "one block at a time",
+        planner.working_bytes(activations) - beside.alignment);
+    add("readout", "gradient of the probabilities, one block at a time", beside.readout);
+    add("vae", "data.cache = null encodes beside the step", beside.vae);
+    add(kHeadroom, "device context, workspaces, 4 % for the allocator's rounding",
+        kContextBytes + plan.total_bytes() / kRounding);
+}
+
+/// The encoders, where they are: who trains from a copied cache needs none.
+void add_notes(MemoryPlan& plan, const Planner& planner, std::int64_t num_ranks) {
+    const Sizes& s = planner.sizes;
+    if (const std::int64_t text = text_encoder_bytes(planner.config, s.dtype_bytes); text > 0) {
+        plan.notes.push_back(
+            format("before training: text encoder, %.2f GiB of weights", gib(text)));
+    }
+    if (planner.config.data.cache) {
+        plan.notes.push_back(
+            format("before training, after the text encoder: VAE, %.2f GiB of weights",
+                   gib(vae_bytes(planner.config, s.dtype_bytes))));
+    }
+    plan.notes.push_back(format("sequence: %lld text + %lld video rows of width %lld, batch %lld",
+                                number(s.text_rows), number(s.tokens), number(s.width),
+                                number(s.batch)));
+    if (planner.config.parallel.shard_base && num_ranks == 1) {
+        plan.notes.emplace_back(
+            "parallel.shard_base: counted for one process, which shares with nobody; start "
+            "--dry-run as the run will be");
+    }
+}
+
+}  // namespace
+
+std::int64_t MemoryPlan::total_bytes() const {
+    return std::accumulate(items.begin(), items.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Item& item) { return sum + item.bytes; });
+}
+
+std::int64_t MemoryPlan::tensor_bytes() const {
+    return std::accumulate(items.begin(), items.end(), std::int64_t{0},
+                           [](std::int64_t sum, const Item& item) {
+                               return item.name == kHeadroom ? sum : sum + item.bytes;
+                           });
+}
+
+std::string MemoryPlan::text() const {
+    std::string out = "memory of a training step, counted\n";
+    for (const Item& item : items) {
+        out += format("  %-16s %8.2f GiB  %s\n", item.name.c_str(), gib(item.bytes),
+                      item.what.c_str());
+    }
+    out += format("  %-16s %8.2f GiB\n", "total", gib(total_bytes()));
+    for (const std::string& note : notes) {
+        out += "  " + note + "\n";
+    }
+    return out;
+}
+
+MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
+                       std::optional<std::int64_t> free_bytes) {
+    const auto model = models::CogVideoXConfig::from_file(std::filesystem::path(config.model.path) /
+                                                          "transformer" / "config.json");
+    const Planner planner(config, num_ranks, model);
+    std::optional<std::int64_t> budget = free_bytes;
+    if (config.memory.device_budget_gib) {
+        budget = bytes_of(*config.memory.device_budget_gib);
+    }
+    const Choice choice = planner.choose(budget);
+
+    MemoryPlan plan;
+    plan.base = choice.base;
+    // Blocks below the lowest that trains keep nothing, whatever stands there.
+    plan.keep.assign(static_cast<std::size_t>(model.num_layers - planner.blocks),
+                     nn::Keep::kAttention);
+    plan.keep.insert(plan.keep.end(), choice.activations.keep.begin(),
+                     choice.activations.keep.end());
+    add_items(plan, planner, choice);
+    add_notes(plan, planner, num_ranks);
+    return plan;
+}
+
+}  // namespace matrix::cli

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/run_config.h"
+#include "matrix/nn/recompute.h"
+
+namespace matrix::cli {
+
+/// What a training step holds on its device, and how it was made to fit.
+struct MemoryPlan {
+    struct Item {
+        std::string name;
+        std::string what;
+        std::int64_t bytes = 0;
+    };
+    std::vector<Item> items;
+    std::vector<std::string> notes;
+    std::string base;            ///< "resident", "streamed" or "fp8"
+    std::vector<nn::Keep> keep;  ///< of every block
+
+    [[nodiscard]] std::int64_t total_bytes() const;
+    /// Without headroom: the most that tensors take at once.
+    [[nodiscard]] std::int64_t tensor_bytes() const;
+    /// A table for the terminal.
+    [[nodiscard]] std::string text() const;
+};
+
+/// On one of `num_ranks` processes, from the model's config.json files alone. `free_bytes` is what
+/// "auto" means for memory.device_budget_gib; nothing: no budget. Blocks keep as much as fits, and
+/// a base of "auto" is streamed where a resident one would have attention run twice; a float8 base,
+/// whose values differ, is never chosen. UsageError naming the nearest setting that fits if none of
+/// these does.
+[[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
+                                     std::optional<std::int64_t> free_bytes);
+
+}  // namespace matrix::cli
