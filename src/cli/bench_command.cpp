@@ -1,20 +1,25 @@
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 
+#include <functional>
 #include <iostream>
 
 #include "cli/bench/report.h"
 #include "cli/bench/step.h"
+#include "cli/bench/targets.h"
 #include "cli/commands.h"
 
 namespace matrix::cli {
 namespace {
 
 using bench::Request;
-using Run = nlohmann::json (*)(const Request&);
+using Run = std::function<nlohmann::json(const Request&)>;
+
+void add_preset_flag(CLI::App& command, Request& r) {
+    command.add_option("--preset", r.preset, "A model of matrix init: tiny, or 5b-i2v");
+}
 
 void add_shape_flags(CLI::App& command, Request& r) {
-    command.add_option("--preset", r.preset, "A model of matrix init: tiny, or 5b-i2v");
     command.add_option("--shape", r.shape_text,
                        "Sizes, in latents, joined by commas: layers=N heads=N head_dim=N frames=N "
                        "height=N width=N, and text=226 channels=32 unless given");
@@ -62,7 +67,7 @@ void add_measuring_flags(CLI::App& command, Request& r) {
     command.add_flag("--json", r.json, "Print one JSON object");
 }
 
-void bench_main(const Request& request, Run run) {
+void bench_main(const Request& request, const Run& run) {
     if (request.threads > 0) {
         at::set_num_threads(static_cast<int>(request.threads));
     }
@@ -70,19 +75,17 @@ void bench_main(const Request& request, Run run) {
     std::cout << (request.json ? result.dump(2) + "\n" : bench::table(result));
 }
 
-void add_target(CLI::App& command, const std::string& name, const std::string& description, Run run,
-                const std::string& example, Action& action) {
-    auto request = std::make_shared<Request>();
+/// A subcommand with the flags that all have.
+CLI::App& add_target(CLI::App& command, const std::string& name, const std::string& description,
+                     const std::shared_ptr<Request>& request, const Run& run, Action& action) {
     CLI::App* target = command.add_subcommand(name, description);
-    add_shape_flags(*target, *request);
-    if (name == "step") {
-        add_step_flags(*target, *request);
-    }
+    add_preset_flag(*target, *request);
     add_measuring_flags(*target, *request);
-    target->footer("Example:\n  matrix bench " + name + " " + example);
+    target->footer("Example:\n  matrix bench " + name + " --preset tiny --json");
     add_verbosity_flags(*target);
     target->callback(
         [request, run, &action] { action = [request, run] { bench_main(*request, run); }; });
+    return *target;
 }
 
 }  // namespace
@@ -92,8 +95,20 @@ void add_bench_command(CLI::App& app, Action& action) {
         app.add_subcommand("bench", "Time the program's parts on random weights; no files needed");
     command->require_subcommand(1);
     command->footer("Example:\n  matrix bench step --preset tiny");
-    add_target(*command, "step", "A whole training step", bench::bench_step,
-               "--preset tiny --checkpointing off --json", action);
+    auto request = std::make_shared<Request>();
+    CLI::App& step =
+        add_target(*command, "step", "A whole training step", request, bench::bench_step, action);
+    add_shape_flags(step, *request);
+    add_step_flags(step, *request);
+    for (const bench::Target& target : bench::targets()) {
+        request = std::make_shared<Request>();
+        const auto run = [&target](const Request& r) { return bench_target(target, r); };
+        CLI::App& added =
+            add_target(*command, target.name, target.description, request, run, action);
+        if (target.takes_shape) {
+            add_shape_flags(added, *request);
+        }
+    }
 }
 
 }  // namespace matrix::cli
