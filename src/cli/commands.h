@@ -18,6 +18,7 @@ void add_generate_command(CLI::App& app, Action& action);
 void add_init_command(CLI::App& app, Action& action);
 void add_export_command(CLI::App& app, Action& action);
 void add_check_command(CLI::App& app, Action& action);
+void add_bench_command(CLI::App& app, Action& action);
 void add_probe_command(CLI::App& app, Action& action);
 void add_prepare_command(CLI::App& app, Action& action);
 void add_synth_command(CLI::App& app, Action& action);

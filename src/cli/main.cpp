@@ -78,6 +78,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_export_command(app, action);
     matrix::cli::add_init_command(app, action);
     matrix::cli::add_check_command(app, action);
+    matrix::cli::add_bench_command(app, action);
     matrix::cli::add_probe_command(app, action);
 
     try {

@@ -89,6 +89,9 @@ c10::DataPtr CpuAllocator::allocate(std::size_t bytes) {
 }
 
 void CpuAllocator::release(void* data) {
+    if (data == nullptr) {  // what oneDNN gives back of an empty buffer
+        return;
+    }
     void* base = static_cast<std::byte*>(data) - sizeof(Header);
     const Header header = *static_cast<Header*>(base);
     instance().count(-static_cast<std::int64_t>(header.bytes));

@@ -59,6 +59,13 @@ TEST_F(DeviceMemory, AResizedTensorKeepsItsValues) {
     EXPECT_TRUE(tensor.narrow(0, 0, 400'000).equal(at::arange(400'000, at::kFloat)));
 }
 
+TEST_F(DeviceMemory, NothingCanBeGivenBack) {
+    c10::Allocator* allocator = c10::GetAllocator(c10::DeviceType::CPU);
+    const std::int64_t before = tensor_bytes(kCpu).live;
+    allocator->raw_deallocate(allocator->raw_allocate(0));
+    EXPECT_EQ(tensor_bytes(kCpu).live, before);
+}
+
 TEST_F(DeviceMemory, ManyThreadsShareIt) {
     const std::int64_t before = tensor_bytes(kCpu).live;
     std::vector<std::thread> threads;

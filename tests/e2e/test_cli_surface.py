@@ -6,6 +6,8 @@ import pytest
 
 COMMON = {"-h", "--help", "-q", "--quiet", "-v", "--verbose"}
 RUN = COMMON | {"--config", "--set"}
+BENCH = COMMON | {"--preset", "--dtype", "--device", "--threads", "--warmup", "--steps", "--seed", "--json"}
+BENCH_SHAPE = BENCH | {"--shape", "--batch"}
 SURFACE = {
     "train": RUN | {"--resume", "--dry-run"},
     "prepare": RUN | {"--verify"},
@@ -20,12 +22,16 @@ SURFACE = {
                        "--readout", "--head", "--heads", "--seed", "--save-checkpoint", "--prompt", "--prompts",
                        "--frames", "--height", "--width", "--tiling", "--steps", "--scheduler", "--guidance",
                        "--dynamic-cfg", "--config", "--index"},
+    "bench step": BENCH_SHAPE | {"--rank", "--blocks", "--input-projection", "--sga-blocks", "--spa-blocks",
+                                 "--checkpointing", "--write-inputs"},
+    **{f"bench {target}": BENCH_SHAPE for target in ("forward", "attention", "readout", "data")},
+    **{f"bench {target}": BENCH for target in ("vae", "t5", "load")},
     "check model": COMMON | {"--json"},
     "check data": COMMON | {"--json", "--config"},
     "check config": COMMON | {"--json", "--schema", "--reference"},
     "check cache": COMMON | {"--json"},
 }
-GROUPS = {"check"}  # subcommands that only hold others
+GROUPS = {"bench", "check"}  # subcommands that only hold others
 COMMANDS = sorted(SURFACE)
 
 
@@ -37,13 +43,14 @@ def flags_of(text: str) -> set[str]:
 
 def subcommands_of(text: str) -> set[str]:
     listed = text.split("Subcommands:")[1].split("Example:")[0] if "Subcommands:" in text else ""
-    return set(re.findall(r"^  ([a-z]+)", listed, re.M))
+    return set(re.findall(r"^  ([a-z0-9]+)", listed, re.M))
 
 
 def test_subcommands(matrix):
     top = {command.split()[0] for command in COMMANDS}
     assert subcommands_of(matrix.good("--help")) == top
-    assert subcommands_of(matrix.good("check", "--help")) == {c.split()[1] for c in COMMANDS if c.startswith("check ")}
+    for group in GROUPS:
+        assert subcommands_of(matrix.good(group, "--help")) == {c.split()[1] for c in COMMANDS if c.startswith(group + " ")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,7 +63,8 @@ def test_help_has_an_example_that_names_real_flags(matrix, command):
     text = matrix.good(*command.split(), "--help")
     example = text.split("Example:\n")[1].replace("\\\n", " ")
     assert example.strip().startswith(f"matrix {command}")
-    assert set(re.findall(r"--[a-z-]+", example)) <= SURFACE.get(command, set())
+    named = next((c for c in COMMANDS if example.strip().startswith(f"matrix {c} ")), None)
+    assert named and set(re.findall(r"--[a-z-]+", example)) <= SURFACE[named]
 
 
 @pytest.mark.parametrize("columns", [60, 80])

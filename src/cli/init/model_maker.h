@@ -2,11 +2,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-
-#include <cstdint>
 #include <string>
+
+#include "matrix/models/cogvideox.h"
+#include "matrix/models/t5.h"
+#include "matrix/tensor_io/weights.h"
 
 namespace matrix::cli {
 
@@ -21,6 +24,14 @@ struct ModelFiles {
 
 /// Writes the configuration files and the tokenizer into `directory`.
 void write_configs(const ModelFiles& files, const std::filesystem::path& directory);
+
+/// Random weights of a transformer on the CPU, in PyTorch's default distributions.
+[[nodiscard]] tensor_io::GeneratedWeights::Generate random_transformer(
+    const models::CogVideoXConfig& config, std::uint64_t seed, at::ScalarType dtype);
+
+/// The same of a text encoder, in the reference's.
+[[nodiscard]] tensor_io::GeneratedWeights::Generate random_text_encoder(
+    const models::T5Config& config, std::uint64_t seed, at::ScalarType dtype);
 
 /// Random weights for the three networks whose configurations are in `directory`, in the initial
 /// distributions of their references; the VAE's encoder is calibrated on a moving picture so that

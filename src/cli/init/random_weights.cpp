@@ -104,18 +104,7 @@ void save(const tensor_io::GeneratedWeights& weights, const fs::path& path) {
 
 void write_transformer(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     const auto config = models::CogVideoXConfig::from_file(directory / "config.json");
-    DefaultInit init(seed);
-    tensor_io::GeneratedWeights weights([&](const std::string& key, at::IntArrayRef shape) {
-        if (key == "patch_embed.pos_embedding") {
-            const std::int64_t frames =
-                (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
-            return models::sincos_position_table(config, frames, config.sample_height,
-                                                 config.sample_width)
-                .unsqueeze(0)
-                .to(dtype);
-        }
-        return init(key, shape).to(dtype);
-    });
+    tensor_io::GeneratedWeights weights(random_transformer(config, seed, dtype));
     const models::CogVideoXTransformer transformer(config, weights);
     save(weights, directory / "diffusion_pytorch_model.safetensors");
 }
@@ -124,31 +113,9 @@ void write_transformer(const fs::path& directory, std::uint64_t seed, at::Scalar
 /// are.
 constexpr double kTextResidual = 0.2;
 
-/// The initial distributions of the reference's T5 (initializer_factor 1), but for the layers'
-/// outputs.
 void write_text_encoder(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     const auto config = models::T5Config::from_file(directory / "config.json");
-    const auto d_model = static_cast<double>(config.d_model),
-               d_kv = static_cast<double>(config.d_kv);
-    const auto deviation = [&](const std::string& key) {
-        if (key == "shared.weight") {
-            return 1.0;
-        }
-        if (key.ends_with(".q.weight")) {
-            return std::pow(d_model * d_kv, -0.5);
-        }
-        if (key.ends_with(".o.weight")) {
-            return kTextResidual * std::pow(static_cast<double>(config.num_heads) * d_kv, -0.5);
-        }
-        if (key.ends_with(".wo.weight")) {
-            return kTextResidual * std::pow(static_cast<double>(config.d_ff), -0.5);
-        }
-        return std::pow(d_model, -0.5);
-    };
-    tensor_io::GeneratedWeights weights([&](const std::string& key, at::IntArrayRef shape) {
-        return (shape.size() == 1 ? at::ones(shape) : normal(shape, deviation(key), seed, key))
-            .to(dtype);
-    });
+    tensor_io::GeneratedWeights weights(random_text_encoder(config, seed, dtype));
     const models::T5Encoder encoder(config, weights);
     save(weights, directory / "model.safetensors");
 }
@@ -197,6 +164,46 @@ void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dty
 }
 
 }  // namespace
+
+tensor_io::GeneratedWeights::Generate random_transformer(const models::CogVideoXConfig& config,
+                                                         std::uint64_t seed, at::ScalarType dtype) {
+    return [config, dtype, init = DefaultInit(seed)](const std::string& key,
+                                                     at::IntArrayRef shape) mutable {
+        if (key == "patch_embed.pos_embedding") {
+            const std::int64_t frames =
+                (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
+            return models::sincos_position_table(config, frames, config.sample_height,
+                                                 config.sample_width)
+                .unsqueeze(0)
+                .to(dtype);
+        }
+        return init(key, shape).to(dtype);
+    };
+}
+
+/// The initial distributions of the reference's T5 (initializer_factor 1), but for the layers'
+/// outputs.
+tensor_io::GeneratedWeights::Generate random_text_encoder(const models::T5Config& config,
+                                                          std::uint64_t seed,
+                                                          at::ScalarType dtype) {
+    return [config, seed, dtype](const std::string& key, at::IntArrayRef shape) {
+        const auto d_model = static_cast<double>(config.d_model);
+        const auto d_kv = static_cast<double>(config.d_kv);
+        double deviation = std::pow(d_model, -0.5);
+        if (key == "shared.weight") {
+            deviation = 1.0;
+        } else if (key.ends_with(".q.weight")) {
+            deviation = std::pow(d_model * d_kv, -0.5);
+        } else if (key.ends_with(".o.weight")) {
+            deviation =
+                kTextResidual * std::pow(static_cast<double>(config.num_heads) * d_kv, -0.5);
+        } else if (key.ends_with(".wo.weight")) {
+            deviation = kTextResidual * std::pow(static_cast<double>(config.d_ff), -0.5);
+        }
+        return (shape.size() == 1 ? at::ones(shape) : normal(shape, deviation, seed, key))
+            .to(dtype);
+    };
+}
 
 void write_random_weights(const fs::path& directory, std::uint64_t seed, at::ScalarType dtype) {
     write_transformer(directory / "transformer", seed, dtype);

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+#include "cli/bench/shape.h"
+#include "matrix/lora/config.h"
+
+namespace matrix::cli::bench {
+
+/// Floating-point operations of a step, counted from shapes: products and attention of the
+/// transformer and its low-rank deltas, a multiply and an add as two. Heads, readouts and what is
+/// elementwise are not in them.
+struct Flop {
+    double forward = 0.0;
+    double backward = 0.0;    ///< what a frozen base needs: no gradients of its weights
+    double recomputed = 0.0;  ///< of the forward, run again in backward
+
+    [[nodiscard]] double total() const { return forward + backward + recomputed; }
+};
+
+[[nodiscard]] Flop step_flop(const Shape& shape, const lora::LoraConfig& lora, std::int64_t batch,
+                             bool checkpointing);
+
+}  // namespace matrix::cli::bench
