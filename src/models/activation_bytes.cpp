@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "matrix/kernels/feed_forward.h"
+#include "matrix/nn/feed_forward.h"
 
 namespace matrix::models {
 namespace {
@@ -38,7 +38,7 @@ std::int64_t kept_bytes(nn::Keep keep, const BlockSizes& block) {
 
 std::int64_t backward_bytes(nn::Keep keep, const BlockSizes& block) {
     const std::int64_t chunk =
-        kernels::feed_forward_chunk_rows(block.rows) * 4 * block.width * block.element_size;
+        nn::FeedForward::chunk_rows(block.rows) * 4 * block.width * block.element_size;
     std::int64_t bytes = 10 * block.unit() + 3 * chunk;
     if (keep == nn::Keep::kInput) {
         bytes += block.unit() + log_sum_exp_bytes(block);

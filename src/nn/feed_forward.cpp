@@ -22,4 +22,8 @@ at::Tensor FeedForward::operator()(const at::Tensor& x, RecomputeMemo& memo) con
     return run(differentiated ? Mode::kKeepHidden : Mode::kRecompute, nullptr);
 }
 
+std::int64_t FeedForward::chunk_rows(std::int64_t rows) {
+    return kernels::feed_forward_chunk_rows(rows);
+}
+
 }  // namespace matrix::nn

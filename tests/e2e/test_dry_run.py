@@ -54,6 +54,65 @@ def test_follows_the_configuration(paper):
     assert "alignment" not in plan(paper, "alignment.sga=null", "alignment.spa=null")
 
 
+@pytest.mark.parametrize(
+    ("budget", "policy", "base"),
+    [
+        (58, "42 blocks keep every product", ""),
+        (41, "42 blocks keep all products but GELU's input", ""),
+        (23, "42 blocks keep input, attention output, log-sum-exp", ""),
+        (14.5, "42 blocks keep input, attention output, log-sum-exp", "streamed from the host's memory"),
+        (10.5, "42 blocks keep their input", "streamed from the host's memory"),
+    ],
+)
+def test_fits_cards_of_80_48_24_16_and_12_gb(paper, budget, policy, base):
+    text = paper.run(
+        "train", "--config", "model/run.json", "--dry-run", "--set", f"memory.device_budget_gib={budget}"
+    ).stdout
+    total = float(re.search(r"total +([0-9.]+) GiB", text)[1])
+    assert total <= budget
+    [activations] = re.findall(r"activations .*", text)
+    # Where room is left, the last blocks keep the next level already.
+    assert policy.split(" ", 1)[1] in activations
+    [weights] = re.findall(r"weights .*frozen.*", text)
+    assert base in weights and ("streamed" in weights) == bool(base)
+
+
+def test_says_what_would_fit(paper):
+    [line] = paper.faults(
+        "train", "--config", "model/run.json", "--dry-run",
+        "--set", "memory.device_budget_gib=14.5", "--set", "memory.base=resident", code=2,
+    )  # fmt: skip
+    least = re.search(r"memory.base = resident takes at least ([0-9.]+), streamed ([0-9.]+)", line)
+    assert "memory.device_budget_gib" in line and float(least[2]) < 10.5 < float(least[1])
+    for base, fits in (("resident", least[1]), ("streamed", least[2])):
+        sizes = plan(paper, f"memory.device_budget_gib={fits}", f"memory.base={base}")
+        assert sizes["total"] == pytest.approx(float(fits), abs=0.02)
+    [line] = paper.faults(
+        "train", "--config", "model/run.json", "--dry-run", "--set", "memory.activation_budget_gib=1", code=2
+    )
+    assert "memory.activation_budget_gib" in line
+    least = float(re.search(r"at least ([0-9.]+)", line)[1])
+    assert plan(paper, f"memory.activation_budget_gib={least}")["activations"] == pytest.approx(least, abs=0.01)
+    [line] = paper.faults(
+        "train", "--config", "model/run.json", "--dry-run",
+        "--set", "parallel.shard_base=true", "--set", "memory.base=streamed", code=2,
+    )  # fmt: skip
+    assert "parallel.shard_base" in line
+
+
+def test_an_activation_budget_keeps_as_much_as_fits(paper):
+    kept = [plan(paper, f"memory.activation_budget_gib={gib}")["activations"] for gib in (5, 10, 20, 40, 80)]
+    assert kept == sorted(kept)
+    assert all(is_kept <= budget for is_kept, budget in zip(kept, (5, 10, 20, 40, 80)))
+    assert kept[2] > 19 and kept[4] > 40
+
+
+def test_a_smaller_base(paper):
+    weights = {base: plan(paper, f"memory.base={base}")["weights"] for base in ("resident", "streamed", "fp8")}
+    assert weights["streamed"] < 1.5 and weights["fp8"] < 6
+    assert weights["resident"] == pytest.approx(10.48, abs=0.02)
+
+
 def test_counts_what_the_step_has_beside_it(paper):
     base = plan(paper)
     # Probabilities: float32 gradients of q and k, and a second attention with its backward, of 17776 rows.

@@ -39,6 +39,11 @@ struct RecomputeMemo {
     [[nodiscard]] bool fills(Keep level) const {
         return !recomputing && keep != Keep::kGraph && keep >= level;
     }
+    /// In the second run, a shape in place of a result like `like` whose values nothing reads.
+    [[nodiscard]] std::optional<at::Tensor> unread(const at::Tensor& like) const {
+        return recomputing ? std::optional(kernels::shape_only(like.sizes(), like.options()))
+                           : std::nullopt;
+    }
     /// A kept value for the second run, which is then the only one to hold it.
     template <class T>
     [[nodiscard]] static std::optional<T> take(std::optional<T>& slot) {

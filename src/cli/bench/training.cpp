@@ -196,7 +196,7 @@ std::map<std::string, at::Tensor> Training::make_parameters() const {
 
 train::StepResult Training::step() {
     train::StepOptions options;
-    options.checkpointing = checkpointing_;
+    options.keep = {checkpointing_ ? nn::Keep::kAttention : nn::Keep::kProducts};
     return train::training_step([&] { return batch_; },
                                 {*model_, schedule_, *objective_, optimizer_, gradients_, ranks_},
                                 options);

@@ -19,7 +19,6 @@ struct Sizes {
     }
     /// One tensor [B, S, D], or of the rank's share of the rows.
     [[nodiscard]] std::int64_t unit() const { return rows() * width * dtype_bytes; }
-    [[nodiscard]] std::int64_t log_sum_exp() const { return rows() * heads * kFloatBytes; }
 };
 
 [[nodiscard]] Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model);

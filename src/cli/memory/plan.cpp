@@ -47,15 +47,15 @@ struct Choice {
 /// Everything that decides it.
 class Planner {
 public:
-    Planner(const RunConfig& config, std::int64_t num_ranks, const models::CogVideoXConfig& model)
-        : config(config),
-          sizes(sizes_of(config, model)),
+    Planner(const RunConfig& run, std::int64_t num_ranks, const models::CogVideoXConfig& model)
+        : config(run),
+          sizes(sizes_of(run, model)),
           base(model),
-          trained(config, model),
-          beside(config, model, sizes),
-          blocks(blocks_with_backward(config, model)),
-          block(block_sizes(config, sizes, blocks)),
-          sharing_ranks(config.parallel.shard_base ? num_ranks : 1) {}
+          trained(run, model),
+          beside(run, model, sizes),
+          blocks(blocks_with_backward(run, model)),
+          block(block_sizes(run, sizes, blocks)),
+          sharing_ranks(run.parallel.shard_base ? num_ranks : 1) {}
 
     /// UsageError, with what would fit, if nothing does.
     [[nodiscard]] Choice choose(std::optional<std::int64_t> budget) const {

@@ -53,10 +53,7 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
 
     nn::Modulated before_ff = norm2(middle, context.silu_embedding, text_rows);
     const at::Tensor fed = ff(std::exchange(before_ff.rows, {}), memo);
-    const std::optional<at::Tensor> no_values =
-        memo.recomputing ? std::optional(kernels::shape_only(x.sizes(), x.options()))
-                         : std::nullopt;
-    const at::Tensor out = nn::add_gated(middle, fed, text_rows, before_ff, no_values);
+    const at::Tensor out = nn::add_gated(middle, fed, text_rows, before_ff, memo.unread(x));
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
 }
 

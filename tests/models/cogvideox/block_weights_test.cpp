@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
+#include <set>
+#include <utility>
 
 #include "models/cogvideox/random_model.h"
 #include "support/tensors.h"
@@ -102,6 +105,89 @@ TEST(ResidentBlocks, StayWhereTheyAre) {
     EXPECT_TRUE(kept[0].is_same(tensor));
     blocks->prefetch(0);
     EXPECT_TRUE(blocks->acquire(0).empty());
+}
+
+/// Where the tensors were that a model has used.
+class Watched : public BlockWeights {
+public:
+    Watched(std::unique_ptr<BlockWeights> blocks, std::set<const void*>& places)
+        : blocks_(std::move(blocks)), places_(places) {}
+    std::vector<at::Tensor> adopt(std::vector<at::Tensor> tensors) override {
+        return blocks_->adopt(std::move(tensors));
+    }
+    std::vector<at::Tensor> acquire(std::int64_t block) override {
+        std::vector<at::Tensor> tensors = blocks_->acquire(block);
+        places_.insert(tensors.at(0).data_ptr());
+        return tensors;
+    }
+    void prefetch(std::int64_t block) override { blocks_->prefetch(block); }
+
+private:
+    std::unique_ptr<BlockWeights> blocks_;
+    std::set<const void*>& places_;
+};
+
+TEST(StreamedBlocks, AreTheModelInRoomForThree) {
+    CogVideoXConfig config = random_config();
+    config.num_layers = 6;
+    CogVideoXTransformer resident = random_model(config);
+    for (const nn::Keep keep : {nn::Keep::kInput, nn::Keep::kAttention, nn::Keep::kRows,
+                                nn::Keep::kProducts, nn::Keep::kGraph}) {
+        std::set<const void*> places;
+        CogVideoXTransformer model =
+            random_model(config, std::make_unique<Watched>(streamed_blocks(), places));
+        const auto expected = differentiated(resident, keep);
+        for (int step = 0; step < 2; ++step) {  // the second finds what the first has left
+            const auto actual = differentiated(model, keep);
+            for (const auto& [name, value] : expected) {
+                test::expect_equal(actual.at(name), value, name);
+            }
+        }
+        if (keep != nn::Keep::kGraph) {  // a graph holds the weights that it was made with
+            EXPECT_EQ(places.size(), 3u);
+        }
+    }
+}
+
+TEST(Fp8Blocks, RoundEachRowToItsLargestValue) {
+    const at::Tensor matrix = random_tensor({6, 40}, "matrix") *
+                              at::pow(10.0, at::arange(-3, 3, at::kFloat)).unsqueeze(1);
+    matrix[4].zero_();
+    const at::Tensor bias = random_tensor({6}, "bias");
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+        const auto blocks = fp8_blocks();
+        const auto stand_ins = blocks->adopt({matrix.to(dtype), bias.to(dtype)});
+        EXPECT_EQ(stand_ins[0].sizes(), matrix.sizes());
+        const auto restored = blocks->acquire(0);
+        ASSERT_EQ(restored[0].scalar_type(), dtype);
+        test::expect_equal(restored[1], bias.to(dtype), "bias");
+        // Three bits after the leading one; below the smallest normal number, steps of 2^-9. The
+        // restored value is rounded once more in bfloat16.
+        const at::Tensor exact = matrix.to(dtype).to(at::kFloat);
+        const at::Tensor step = exact.abs().amax(1, true) / 448;
+        const double rounding = dtype == at::kFloat ? 1e-6 : 0x1p-8;
+        const at::Tensor allowed = at::max(exact.abs() / 16, step * 0x1p-10) * (1 + rounding) +
+                                   exact.abs() * rounding;
+        EXPECT_TRUE((restored[0].to(at::kFloat) - exact).abs().le(allowed).all().item<bool>());
+        EXPECT_FALSE(restored[0].equal(matrix.to(dtype)));
+    }
+}
+
+TEST(Fp8Blocks, AreNearlyTheModel) {
+    const CogVideoXConfig config = random_config();
+    CogVideoXTransformer resident = random_model(config), model = random_model(config, fp8_blocks());
+    const auto expected = differentiated(resident, nn::Keep::kGraph),
+               actual = differentiated(model, nn::Keep::kAttention),
+               again = differentiated(model, nn::Keep::kProducts);
+    const auto relative = [&](const std::string& name) {
+        return ((actual.at(name) - expected.at(name)).norm() / expected.at(name).norm())
+            .item<double>();
+    };
+    EXPECT_LT(relative("sample"), 0.05);
+    EXPECT_GT(relative("sample"), 1e-4);
+    for (const auto& [name, value] : again) {
+        test::expect_equal(actual.at(name), value, name);
+    }
 }
 
 }  // namespace
