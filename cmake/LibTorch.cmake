@@ -39,6 +39,13 @@ target_include_directories(matrix_torch SYSTEM INTERFACE
 target_link_libraries(matrix_torch INTERFACE wheel_torch_cpu wheel_c10)
 # The wheel's own libgomp must be the one that is loaded, before the system's.
 set(CMAKE_BUILD_RPATH "${MATRIX_TORCH_DIR}/lib")
+# For at::parallel_for, which is a loop on one thread where it is compiled without OpenMP.
+add_library(matrix_openmp INTERFACE)
+file(GLOB _openmp "${MATRIX_TORCH_DIR}/lib/libgomp*.so*")
+if(_openmp)
+    target_compile_options(matrix_openmp INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+    target_link_libraries(matrix_openmp INTERFACE ${_openmp})
+endif()
 # The older kind of RPATH, since it also serves the libraries that our libraries need.
 add_link_options("LINKER:--disable-new-dtags")
 

@@ -1,11 +1,11 @@
 #include "matrix/alignment/losses.h"
 
+#include "matrix/kernels/mask_loss.h"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
-
-// E entities, n pixels of an entity, c pixels of a chunk; x logits, y target, s = sigmoid(x).
+// E entities, n pixels of an entity; x logits, y target, s = sigmoid(x).
 
 namespace matrix::alignment {
 namespace {
@@ -13,60 +13,15 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Pixels of all entities together that one chunk holds: 16 MiB per float32 temporary.
-constexpr std::int64_t kChunkElements = 4 << 20;
-
 struct Coefficients {
     double bce, dice, l2;
     bool positive_class_weight;
 };
 
-// Without entities all pixels are one chunk, however many a shape claims.
-std::int64_t chunk_pixels(const at::Tensor& x) {
-    return x.size(0) == 0 ? std::max<std::int64_t>(1, x.size(1))
-                          : std::max<std::int64_t>(1, kChunkElements / x.size(0));
-}
-
-struct Chunk {
-    at::Tensor x, y;  // [E, c]
-};
-
-Chunk chunk_at(const at::Tensor& x, const at::Tensor& y, std::int64_t begin, std::int64_t step) {
-    const std::int64_t count = std::min(step, x.size(1) - begin);
-    return {x.narrow(1, begin, count), y.narrow(1, begin, count).to(x.scalar_type())};
-}
-
-// Sums over an entity's pixels, [E] float64.
-struct Sums {
-    at::Tensor positives, positive_bce, all_bce, overlap, foreground, squares;
-
-    void add(const Chunk& c) {
-        const at::Tensor s = at::sigmoid(c.x);
-        // log(1 + exp(-x)) where y = 1, log(1 + exp(x)) where y = 0.
-        const at::Tensor bce = at::softplus(c.x * (1 - 2 * c.y));
-        accumulate(positives, c.y);
-        accumulate(positive_bce, c.y * bce);
-        accumulate(all_bce, bce);
-        accumulate(overlap, s * c.y);
-        accumulate(foreground, s);
-        accumulate(squares, (s - c.y).square_());
-    }
-
-private:
-    static void accumulate(at::Tensor& total, const at::Tensor& values) {
-        const at::Tensor sum = values.sum(1, /*keepdim=*/false, at::kDouble);
-        total = total.defined() ? total.add_(sum) : sum;
-    }
-};
-
 struct MaskLoss : torch::autograd::Function<MaskLoss> {
     static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& y,
                                  const Coefficients& k) {
-        Sums sums;
-        const std::int64_t step = chunk_pixels(x);
-        for (std::int64_t begin = 0; begin < x.size(1); begin += step) {
-            sums.add(chunk_at(x, y, begin, step));
-        }
+        const kernels::MaskSums sums = kernels::mask_sums(x, y);
         const auto n = static_cast<double>(x.size(1));
         // 0 / 0 cannot occur: without positives the quotient is infinite.
         const at::Tensor weight =
@@ -99,27 +54,16 @@ struct MaskLoss : torch::autograd::Function<MaskLoss> {
         const auto factor = [&](const char* name) {
             return upstream * ctx->saved_data[name].toDouble();
         };
-        const auto column = [&](const at::Tensor& value) {
-            return value.unsqueeze(1).to(x.scalar_type());  // [E, 1]
-        };
-        const at::Tensor extra_weight = column(saved[2] - 1);
-        const at::Tensor per_bce = (factor("bce") / n).to(x.scalar_type());
-        const at::Tensor per_square = (2 * factor("l2") / n).to(x.scalar_type());
+        const at::Tensor bce = (factor("bce") / n).expand_as(saved[2]);
+        const at::Tensor dice = factor("dice") / saved[3];
         // d dice / d s = (2 I + 1) / U^2 - 2 y / U
-        const at::Tensor dice_everywhere = column(factor("dice") * saved[4] / saved[3]);
-        const at::Tensor dice_inside = column(factor("dice") * -2 / saved[3]);
-
-        at::Tensor grad = at::empty_like(x);
-        const std::int64_t step = chunk_pixels(x);
-        for (std::int64_t begin = 0; begin < x.size(1); begin += step) {
-            const Chunk c = chunk_at(x, y, begin, step);
-            const at::Tensor s = at::sigmoid(c.x);
-            const at::Tensor miss = s - c.y;
-            at::Tensor by_s = (miss * per_square).addcmul_(c.y, dice_inside).add_(dice_everywhere);
-            by_s.mul_(s).mul_(1 - s);
-            const at::Tensor bce_weight = (c.y * extra_weight).add_(1).mul_(per_bce);
-            grad.narrow(1, begin, c.x.size(1)).copy_(by_s.addcmul_(miss, bce_weight));
-        }
+        const at::Tensor grad =
+            kernels::mask_gradient(x, y,
+                                   {.bce = bce,
+                                    .extra_bce = bce * (saved[2] - 1),
+                                    .square = (2 * factor("l2") / n).expand_as(saved[2]),
+                                    .everywhere = dice * saved[4],
+                                    .inside = -2 * dice});
         return {grad, {}, {}};
     }
 };

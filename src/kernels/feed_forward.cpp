@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/gelu.h"
+#include "kernels/cpu/tensors.h"
 #include "matrix/kernels/linear.h"
 
 namespace matrix::kernels {
@@ -21,6 +23,61 @@ void for_each_chunk(int64_t rows, Visit visit) {
     }
 }
 
+/// Whether `hidden` [rows, I] is x w1^T and b1 is added on the way through the GELU. Where products
+/// are rounded to fewer bits, b1 is added before that.
+bool adds_bias_late(const at::Tensor& hidden) {
+    return cpu::has_loops(hidden) && hidden.scalar_type() == at::kFloat;
+}
+
+const float* late_bias(const at::Tensor& hidden, const at::Tensor& b1) {
+    return adds_bias_late(hidden) ? cpu::data<const float>(b1) : nullptr;
+}
+
+void first_product(at::Tensor hidden, const at::Tensor& x, const at::Tensor& w1,
+                   const at::Tensor& b1) {
+    if (adds_bias_late(hidden)) {
+        at::mm_out(hidden, x, w1.t());
+    } else {
+        at::addmm_out(hidden, b1, x, w1.t());
+    }
+}
+
+/// `active` may be `hidden`.
+void activate(at::Tensor active, const at::Tensor& hidden, const at::Tensor& b1) {
+    if (!cpu::has_loops(hidden)) {
+        at::gelu_out(active, hidden, "tanh");
+        return;
+    }
+    cpu::with_element_of(hidden, [&]<class T>(T) {
+        cpu::run_rows(cpu::Gelu<T>{.x = cpu::data<const T>(hidden),
+                                   .bias = late_bias(hidden, b1),
+                                   .y = cpu::data<T>(active),
+                                   .width = hidden.size(1)},
+                      hidden.size(0), hidden.size(1));
+    });
+}
+
+/// The gradient of the GELU's input in place of that of its output.
+void activate_backward_(at::Tensor grad, const at::Tensor& hidden, const at::Tensor& b1) {
+    if (!cpu::has_loops(hidden)) {
+        at::gelu_backward_out(grad, grad, hidden, "tanh");
+        return;
+    }
+    cpu::with_element_of(hidden, [&]<class T>(T) {
+        cpu::run_rows(cpu::GeluBackward<T>{.x = cpu::data<const T>(hidden),
+                                           .bias = late_bias(hidden, b1),
+                                           .grad = cpu::data<T>(grad),
+                                           .width = hidden.size(1)},
+                      hidden.size(0), hidden.size(1));
+    });
+}
+
+/// Room for the inner activation of the longest chunk, undefined where it is not wanted.
+at::Tensor chunk_buffer(bool wanted, const at::Tensor& rows, const at::Tensor& w1) {
+    return wanted ? at::empty({feed_forward_chunk_rows(rows.size(0)), w1.size(0)}, rows.options())
+                  : at::Tensor();
+}
+
 struct FeedForward : torch::autograd::Function<FeedForward> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w1,
                               const at::Tensor& b1, const at::Tensor& w2, const at::Tensor& b2,
@@ -33,19 +90,21 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
                 kept = *hidden_slot;
             }
         } else {
-            out = at::empty_like(rows);
+            out = at::empty(rows.sizes(), rows.options());
             if (mode == FeedForwardMode::kKeepHidden) {
                 kept = at::empty({rows.size(0), w1.size(0)}, rows.options());
                 if (hidden_slot != nullptr) {
                     *hidden_slot = kept;
                 }
             }
+            const at::Tensor buffer = chunk_buffer(true, rows, w1);
             for_each_chunk(rows.size(0), [&](int64_t begin, int64_t count) {
-                const at::Tensor hidden = at::linear(rows.narrow(0, begin, count), w1, b1);
-                if (kept.defined()) {
-                    kept.narrow(0, begin, count).copy_(hidden);
-                }
-                out.narrow(0, begin, count).copy_(at::linear(at::gelu(hidden, "tanh"), w2, b2));
+                const at::Tensor active = buffer.narrow(0, 0, count);
+                const at::Tensor hidden = kept.defined() ? kept.narrow(0, begin, count) : active;
+                first_product(hidden, rows.narrow(0, begin, count), w1, b1);
+                activate(active, hidden, b1);
+                at::Tensor target = out.narrow(0, begin, count);
+                at::addmm_out(target, b2, active, w2.t());
             });
         }
         ctx->save_for_backward({kept.defined() ? at::Tensor() : rows, kept, w1, b1, w2});
@@ -54,17 +113,20 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         const variable_list saved = ctx->get_saved_variables();
-        const at::Tensor& rows = saved[0];
-        const at::Tensor& kept = saved[1];
-        const at::Tensor& w1 = saved[2];
+        const at::Tensor &rows = saved[0], &kept = saved[1], &w1 = saved[2], &b1 = saved[3];
         const at::Tensor grad = grads[0].reshape({-1, grads[0].size(-1)});  // [R, D]
         at::Tensor grad_rows = at::empty({grad.size(0), w1.size(1)}, grad.options());
+        const at::Tensor again = chunk_buffer(!kept.defined(), grad, w1);
+        const at::Tensor buffer = chunk_buffer(true, grad, w1);
         for_each_chunk(grad.size(0), [&](int64_t begin, int64_t count) {
-            const at::Tensor hidden = kept.defined()
-                                          ? kept.narrow(0, begin, count)
-                                          : at::linear(rows.narrow(0, begin, count), w1, saved[3]);
-            const at::Tensor grad_hidden = at::gelu_backward(
-                at::matmul(grad.narrow(0, begin, count), saved[4]), hidden, "tanh");
+            if (again.defined()) {
+                first_product(again.narrow(0, 0, count), rows.narrow(0, begin, count), w1, b1);
+            }
+            const at::Tensor hidden =
+                kept.defined() ? kept.narrow(0, begin, count) : again.narrow(0, 0, count);
+            at::Tensor grad_hidden = buffer.narrow(0, 0, count);
+            at::mm_out(grad_hidden, grad.narrow(0, begin, count), saved[4]);
+            activate_backward_(grad_hidden, hidden, b1);
             at::Tensor target = grad_rows.narrow(0, begin, count);
             at::mm_out(target, grad_hidden, w1);
         });
@@ -79,6 +141,10 @@ at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& w1, const at::Ten
                         at::Tensor* hidden) {
     TORCH_CHECK(x.size(-1) == w1.size(1) && w1.size(0) == w2.size(1), "feed_forward: x ", x.sizes(),
                 ", w1 ", w1.sizes(), ", w2 ", w2.sizes());
+    TORCH_CHECK(
+        b1.numel() == w1.size(0) && b1.is_contiguous() && b1.scalar_type() == x.scalar_type(),
+        "feed_forward: b1 ", b1.scalar_type(), " ", b1.sizes(), " for ", x.scalar_type(), " w1 ",
+        w1.sizes());
     return FeedForward::apply(x, w1, b1, w2, b2, mode, hidden);
 }
 

@@ -1,5 +1,8 @@
 #include "matrix/kernels/rotary.h"
 
+#include "kernels/cpu/norm_rotate.h"
+#include "kernels/cpu/tensors.h"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -54,18 +57,87 @@ struct NormRotate : torch::autograd::Function<NormRotate> {
     }
 };
 
+template <class T>
+cpu::Heads<T> heads_of(const at::Tensor& x) {
+    return {cpu::data<T>(x), x.stride(0), x.stride(1), x.stride(2)};
+}
+
+/// Heads may lie anywhere, a head's channels must lie side by side.
+at::Tensor with_joint_channels(const at::Tensor& x) {
+    return x.stride(3) == 1 ? x : x.contiguous();
+}
+
+struct CpuNormRotate : torch::autograd::Function<CpuNormRotate> {
+    static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
+                              const at::Tensor& weight, const at::Tensor& bias, double eps,
+                              const std::optional<at::Tensor>& rotation, int64_t text_rows) {
+        const at::Tensor x = with_joint_channels(input), w = weight.to(at::kFloat).contiguous(),
+                         b = bias.to(at::kFloat).contiguous(),
+                         turn = rotation ? rotation->contiguous() : at::Tensor();
+        at::Tensor y = at::empty(x.sizes(), x.options());
+        const at::Tensor statistics = at::empty({2, x.size(0), x.size(1), x.size(2)}, w.options());
+        auto* const mean = cpu::data<float>(statistics);
+        const cpu::HeadShape shape{x.size(1), x.size(2), x.size(3), text_rows};
+        cpu::with_element_of(x, [&]<class T>(T) {
+            cpu::run_rows(
+                cpu::NormRotate<T>{.x = heads_of<const T>(x),
+                                   .weight = cpu::data<float>(w),
+                                   .bias = cpu::data<float>(b),
+                                   .eps = static_cast<float>(eps),
+                                   .rotation = turn.defined() ? cpu::data<float>(turn) : nullptr,
+                                   .y = heads_of<T>(y),
+                                   .mean = mean,
+                                   .rstd = mean + statistics.numel() / 2,
+                                   .shape = shape},
+                x.size(0) * x.size(1), x.size(2) * x.size(3));
+        });
+        ctx->save_for_backward({input, w, statistics, turn});
+        ctx->saved_data["text_rows"] = text_rows;
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+        const variable_list saved = ctx->get_saved_variables();
+        const at::Tensor x = with_joint_channels(saved[0]), grad = with_joint_channels(grads[0]);
+        const at::Tensor& turn = saved[3];
+        at::Tensor grad_x = at::empty(x.sizes(), x.options());
+        const auto* const mean = cpu::data<float>(saved[2]);
+        const cpu::HeadShape shape{x.size(1), x.size(2), x.size(3),
+                                   ctx->saved_data["text_rows"].toInt()};
+        cpu::with_element_of(x, [&]<class T>(T) {
+            cpu::run_rows(
+                cpu::NormRotateBackward<T>{
+                    .grad = heads_of<const T>(grad),
+                    .x = heads_of<const T>(x),
+                    .weight = cpu::data<float>(saved[1]),
+                    .rotation = turn.defined() ? cpu::data<float>(turn) : nullptr,
+                    .mean = mean,
+                    .rstd = mean + saved[2].numel() / 2,
+                    .grad_x = heads_of<T>(grad_x),
+                    .shape = shape},
+                x.size(0) * x.size(1), x.size(2) * x.size(3));
+        });
+        return {grad_x, {}, {}, {}, {}, {}};
+    }
+};
+
 }  // namespace
 
 at::Tensor norm_rotate(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        double eps, const at::Tensor& rotation, std::int64_t text_rows) {
     TORCH_CHECK(x.dim() == 4, "norm_rotate wants [B, S, heads, head_dim]");
-    TORCH_CHECK(!rotation.defined() || (rotation.size(0) == x.size(1) - text_rows &&
-                                        rotation.size(2) == x.size(3) / 2),
+    TORCH_CHECK(weight.numel() == x.size(3) && bias.numel() == x.size(3), "norm_rotate: weight ",
+                weight.sizes(), ", bias ", bias.sizes(), " for ", x.sizes());
+    TORCH_CHECK(!rotation.defined() || (rotation.scalar_type() == at::kComplexFloat &&
+                                        rotation.size(0) == x.size(1) - text_rows &&
+                                        2 * rotation.size(2) == x.size(3)),
                 "norm_rotate: the rotation has ", rotation.sizes(), " for ", x.sizes());
     // Autograd's functions take an absent tensor as an empty optional alone.
-    return NormRotate::apply(x, weight, bias, eps,
-                             rotation.defined() ? std::optional(rotation) : std::nullopt,
-                             text_rows);
+    const auto turn = rotation.defined() ? std::optional(rotation) : std::nullopt;
+    if (cpu::has_loops(x)) {
+        return CpuNormRotate::apply(x, weight, bias, eps, turn, text_rows);
+    }
+    return NormRotate::apply(x, weight, bias, eps, turn, text_rows);
 }
 
 }  // namespace matrix::kernels

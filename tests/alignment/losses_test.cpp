@@ -75,6 +75,7 @@ TEST(MaskLoss, ManyChunksEqualOne) {
     const at::Tensor logits = keyed_normal({2, 5, 512, 1024}, 1, Purpose::kSynth, 3);
     const at::Tensor target = keyed_normal({2, 5, 512, 1024}, 1, Purpose::kSynth, 4).gt(1.2);
     expect_defined(logits, target.to(at::kByte), AlignmentConfig{}, 1e-6);
+    expect_defined(logits.to(at::kDouble), target.to(at::kByte), AlignmentConfig{}, 1e-13);
 }
 
 TEST(MaskLoss, HandComputed) {

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "gradients.h"
 
 // B batch, S rows of which the first are text, H heads, d head_dim.
@@ -10,76 +12,81 @@
 namespace matrix::kernels {
 namespace {
 
-constexpr std::int64_t kRows = 6, kText = 2, kHeadDim = 8;
+constexpr std::int64_t kRows = 6, kHeads = 3;
 constexpr double kEps = 1e-4;
 
-class NormRotate : public testing::Test {
+class NormRotate : public testing::TestWithParam<std::tuple<std::int64_t, std::int64_t>> {
 protected:
     NormRotate() { at::manual_seed(4); }
 
-    /// The definition, pair by pair: (a, b) -> (a cos - b sin, b cos + a sin).
+    /// The definition in the dtype of x, pair by pair: (a, b) -> (a cos - b sin, b cos + a sin). As
+    /// the reference does, it rotates in float32 where x is narrower.
     [[nodiscard]] at::Tensor plain(const at::Tensor& x) const {
+        const auto dtype = x.scalar_type();
+        const auto wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
         const at::Tensor y =
-            at::layer_norm(x, {kHeadDim}, weight_.to(at::kDouble), bias_.to(at::kDouble), kEps);
-        const at::Tensor video = y.narrow(1, kText, kRows - kText);
+            at::layer_norm(x, {head_dim_}, weight_.to(dtype), bias_.to(dtype), kEps);
+        const at::Tensor video = y.narrow(1, text_rows_, kRows - text_rows_).to(wide);
         const at::Tensor even = video.slice(3, 0, c10::nullopt, 2),
                          odd = video.slice(3, 1, c10::nullopt, 2);
-        const at::Tensor angle = angles_.to(at::kDouble).view({kRows - kText, 1, kHeadDim / 2});
+        const at::Tensor angle = angles_.to(wide).unsqueeze(1);
         const at::Tensor turned = at::stack(
             {even * angle.cos() - odd * angle.sin(), odd * angle.cos() + even * angle.sin()}, -1);
-        return at::cat({y.narrow(1, 0, kText), turned.flatten(3)}, 1);
+        return at::cat({y.narrow(1, 0, text_rows_), turned.flatten(3).to(dtype)}, 1);
     }
     [[nodiscard]] at::Tensor run(const at::Tensor& x) const {
         return norm_rotate(x, weight_.to(x.scalar_type()), bias_.to(x.scalar_type()), kEps,
-                           rotation_, kText);
+                           rotation_, text_rows_);
     }
+    [[nodiscard]] at::Tensor random() const { return at::randn({2, kRows, kHeads, head_dim_}); }
 
-    at::Tensor x_ = at::randn({2, kRows, 3, kHeadDim}),
-               cotangent_ = at::randn({2, kRows, 3, kHeadDim});
-    at::Tensor weight_ = at::randn({kHeadDim}), bias_ = at::randn({kHeadDim});
-    at::Tensor angles_ = at::randn({kRows - kText, kHeadDim / 2}) * 3;
+    std::int64_t text_rows_ = std::get<0>(GetParam()), head_dim_ = std::get<1>(GetParam());
+    at::Tensor x_ = random(), cotangent_ = random();
+    at::Tensor weight_ = at::randn({head_dim_}), bias_ = at::randn({head_dim_});
+    at::Tensor angles_ = at::randn({kRows - text_rows_, head_dim_ / 2}) * 3;
     at::Tensor rotation_ = at::complex(angles_.cos(), angles_.sin()).unsqueeze(1);
 };
 
-TEST_F(NormRotate, EqualsPlainOperations) {
+TEST_P(NormRotate, EqualsPlainOperations) {
     test::expect_same_function([&](const auto& x) { return run(x[0]); },
                                [&](const auto& x) { return plain(x[0]); }, {x_}, cotangent_, 1e-5);
 }
 
-TEST_F(NormRotate, WithoutRotationIsTheNorm) {
+TEST_P(NormRotate, WithoutRotationIsTheNorm) {
     test::expect_same_function(
-        [&](const auto& x) { return norm_rotate(x[0], weight_, bias_, kEps, {}, kText); },
+        [&](const auto& x) { return norm_rotate(x[0], weight_, bias_, kEps, {}, text_rows_); },
         [&](const auto& x) {
-            return at::layer_norm(x[0], {kHeadDim}, weight_.to(at::kDouble), bias_.to(at::kDouble),
+            return at::layer_norm(x[0], {head_dim_}, weight_.to(at::kDouble), bias_.to(at::kDouble),
                                   kEps);
         },
         {x_}, cotangent_, 1e-5);
 }
 
-// The reference's order in half precision: the norm rounds, the rotation runs in float32 and rounds
-// once.
-TEST_F(NormRotate, RotatesInFloat32AndRoundsOnce) {
-    const at::Tensor x = x_.to(at::kBFloat16);
-    const at::Tensor normed =
-        at::layer_norm(x, {kHeadDim}, weight_.to(at::kBFloat16), bias_.to(at::kBFloat16), kEps)
-            .to(at::kFloat);
-    const at::Tensor video = normed.narrow(1, kText, kRows - kText);
-    const at::Tensor even = video.slice(3, 0, c10::nullopt, 2),
-                     odd = video.slice(3, 1, c10::nullopt, 2);
-    const at::Tensor cosine = angles_.cos().unsqueeze(1), sine = angles_.sin().unsqueeze(1);
-    const at::Tensor turned =
-        at::stack({even * cosine - odd * sine, odd * cosine + even * sine}, -1).flatten(3);
-    const at::Tensor expected = at::cat({normed.narrow(1, 0, kText), turned}, 1);
-    const at::Tensor actual = run(x);
-    EXPECT_EQ(actual.scalar_type(), at::kBFloat16);
-    // Half a unit in the last of eight bits.
-    EXPECT_LE(((actual.to(at::kFloat) - expected).abs() / expected.abs().clamp_min(1e-3))
-                  .max()
-                  .item<float>(),
-              1.0 / 256);
+// Heads of a buffer that holds more than q, and a gradient in attention's layout.
+TEST_P(NormRotate, TakesViews) {
+    const std::int64_t width = kHeads * head_dim_;
+    const at::Tensor packed = at::randn({2, kRows, 3 * width});
+    const auto heads = [&](const at::Tensor& t) {
+        return t.narrow(2, width, width).unflatten(2, {kHeads, head_dim_});
+    };
+    const at::Tensor cotangent = cotangent_.transpose(1, 2).contiguous();
+    test::expect_same_function([&](const auto& x) { return run(heads(x[0])).transpose(1, 2); },
+                               [&](const auto& x) { return plain(heads(x[0])).transpose(1, 2); },
+                               {packed}, cotangent, 1e-5);
+    // Channels apart from each other.
+    const auto turned = [](const at::Tensor& t) { return t.transpose(1, 3); };
+    test::expect_same_function([&](const auto& x) { return turned(run(turned(x[0]))); },
+                               [&](const auto& x) { return turned(plain(turned(x[0]))); },
+                               {turned(x_).contiguous()}, turned(cotangent_).contiguous(), 1e-5);
 }
 
-TEST_F(NormRotate, LeavesItsInputsAlone) {
+TEST_P(NormRotate, Bfloat16IsNoFartherThanPlainOperations) {
+    test::expect_no_farther_in_bfloat16([&](const auto& x) { return run(x[0]); },
+                                        [&](const auto& x) { return plain(x[0]); }, {x_},
+                                        cotangent_);
+}
+
+TEST_P(NormRotate, LeavesItsInputsAlone) {
     const at::Tensor before = x_.clone(), rotation = rotation_.clone(),
                      cotangent = cotangent_.clone();
     (void)test::differentiate([&](const auto& x) { return run(x[0]); }, {x_}, cotangent_);
@@ -88,8 +95,39 @@ TEST_F(NormRotate, LeavesItsInputsAlone) {
     EXPECT_TRUE(at::equal(cotangent_, cotangent));
 }
 
-TEST_F(NormRotate, ChecksTheRotation) {
-    EXPECT_THROW((void)norm_rotate(x_, weight_, bias_, kEps, rotation_, kText + 1), c10::Error);
+TEST_P(NormRotate, ChecksItsParameters) {
+    EXPECT_THROW((void)norm_rotate(x_, weight_, bias_, kEps, rotation_, text_rows_ + 1),
+                 c10::Error);
+    EXPECT_THROW((void)norm_rotate(x_, weight_, bias_, kEps, at::real(rotation_), text_rows_),
+                 c10::Error);
+    EXPECT_THROW((void)norm_rotate(x_, weight_.narrow(0, 0, 2), bias_, kEps, {}, text_rows_),
+                 c10::Error);
+}
+
+// 64 is every published model's; the others have no power of two of channels or pairs.
+INSTANTIATE_TEST_SUITE_P(TextRowsAndHeadDim, NormRotate,
+                         testing::Combine(testing::Values(0, 2, kRows),
+                                          testing::Values(6, 38, 64)));
+
+TEST(NormRotateThreads, HaveTheSameBits) {
+    at::manual_seed(5);
+    const at::Tensor angles = at::randn({401, 19}), weight = at::randn({38}),
+                     bias = at::randn({38});
+    const at::Tensor rotation = at::complex(angles.cos(), angles.sin()).unsqueeze(1);
+    test::expect_same_on_two_threads(
+        [&](const auto& x) { return norm_rotate(x[0], weight, bias, kEps, rotation, 100); },
+        {at::randn({2, 501, kHeads, 38})}, at::randn({2, 501, kHeads, 38}));
+}
+
+TEST(NormRotateOddChannels, AreTheNormAloneAndRefusedWithARotation) {
+    at::manual_seed(6);
+    const at::Tensor x = at::randn({1, 3, 2, 7}), weight = at::randn({7}), bias = at::randn({7});
+    test::expect_close(
+        norm_rotate(x, weight, bias, kEps, {}, 0),
+        at::layer_norm(x.to(at::kDouble), {7}, weight.to(at::kDouble), bias.to(at::kDouble), kEps),
+        1e-5, "output");
+    const at::Tensor rotation = at::complex(at::ones({3, 1, 3}), at::zeros({3, 1, 3}));
+    EXPECT_THROW((void)norm_rotate(x, weight, bias, kEps, rotation, 0), c10::Error);
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace matrix::kernels {
 
 /// What a feed-forward keeps from forward to backward, and whether its values are wanted at all.
 enum class FeedForwardMode {
-    kKeepHidden,  ///< keeps the GELU's input: nothing runs twice
+    kKeepHidden,  ///< keeps the first product: nothing runs twice
     kRecompute,   ///< keeps the input alone; backward runs the first product again
     kGraphOnly,   ///< like kRecompute, and the output's values are undefined: a block that is run
                   ///< again for its gradients needs none of them

@@ -18,15 +18,17 @@ struct RowValues {
     at::Tensor video;  ///< [B, 1, D]
 };
 
-/// LayerNorm(x) * (1 + scale) + shift, rounding to the dtype of x after each operation as the
-/// reference does. `weight` and `bias` [D] or undefined. Saves x and the row statistics.
+/// LayerNorm(x) * (1 + scale) + shift. `weight` and `bias` [D] or undefined. Saves x and the row
+/// statistics. On a CPU one pass each way, in float32 and rounded to the dtype of x once; elsewhere
+/// rounded after each operation.
 [[nodiscard]] at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight,
                                              const at::Tensor& bias, double eps,
                                              std::int64_t text_rows, const RowValues& shift,
                                              const RowValues& scale);
 
-/// x + gate * y, all [B, S, D]. Saves the gates alone. With `kept`, the values of an earlier call,
-/// nothing is computed, and neither x's nor y's values are read.
+/// x + gate * y, all [B, S, D] of one dtype. Saves the gates alone. Rounds like
+/// layer_norm_modulate. With `kept`, the values of an earlier call, nothing is computed, and
+/// neither x's nor y's values are read.
 [[nodiscard]] at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y,
                                         std::int64_t text_rows, const RowValues& gate,
                                         const std::optional<at::Tensor>& kept = std::nullopt);

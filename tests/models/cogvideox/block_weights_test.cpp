@@ -166,8 +166,8 @@ TEST(Fp8Blocks, RoundEachRowToItsLargestValue) {
         const at::Tensor exact = matrix.to(dtype).to(at::kFloat);
         const at::Tensor step = exact.abs().amax(1, true) / 448;
         const double rounding = dtype == at::kFloat ? 1e-6 : 0x1p-8;
-        const at::Tensor allowed = at::max(exact.abs() / 16, step * 0x1p-10) * (1 + rounding) +
-                                   exact.abs() * rounding;
+        const at::Tensor allowed =
+            at::max(exact.abs() / 16, step * 0x1p-10) * (1 + rounding) + exact.abs() * rounding;
         EXPECT_TRUE((restored[0].to(at::kFloat) - exact).abs().le(allowed).all().item<bool>());
         EXPECT_FALSE(restored[0].equal(matrix.to(dtype)));
     }
@@ -175,7 +175,8 @@ TEST(Fp8Blocks, RoundEachRowToItsLargestValue) {
 
 TEST(Fp8Blocks, AreNearlyTheModel) {
     const CogVideoXConfig config = random_config();
-    CogVideoXTransformer resident = random_model(config), model = random_model(config, fp8_blocks());
+    CogVideoXTransformer resident = random_model(config),
+                         model = random_model(config, fp8_blocks());
     const auto expected = differentiated(resident, nn::Keep::kGraph),
                actual = differentiated(model, nn::Keep::kAttention),
                again = differentiated(model, nn::Keep::kProducts);
