@@ -8,9 +8,10 @@
 namespace matrix::models {
 namespace {
 
+using nn::Keep;
+
 constexpr std::int64_t kFloatBytes = 4;
-constexpr nn::Keep kLevels[] = {nn::Keep::kInput, nn::Keep::kAttention, nn::Keep::kRows,
-                                nn::Keep::kProducts};
+constexpr Keep kLevels[] = {Keep::kInput, Keep::kAttention, Keep::kRows, Keep::kProducts};
 
 std::int64_t log_sum_exp_bytes(const BlockSizes& block) {
     return block.rows * block.heads * kFloatBytes;
@@ -22,33 +23,45 @@ std::int64_t low_rank_bytes(const BlockSizes& block) {
 
 }  // namespace
 
-std::int64_t kept_bytes(nn::Keep keep, const BlockSizes& block) {
+std::int64_t kept_bytes(Keep keep, const BlockSizes& block) {
     std::int64_t bytes = block.unit();  // its input
-    if (keep >= nn::Keep::kAttention) {
+    if (keep >= Keep::kAttention) {
         bytes += block.unit() + log_sum_exp_bytes(block);
     }
-    if (keep >= nn::Keep::kRows) {
+    if (keep >= Keep::kRows) {
         bytes += 4 * block.unit();  // q, k, v; the rows between the sublayers
     }
-    if (keep >= nn::Keep::kProducts) {
+    if (keep >= Keep::kProducts) {
         bytes += 4 * block.unit() + low_rank_bytes(block);  // GELU's input
     }
     return bytes;
 }
 
-std::int64_t backward_bytes(nn::Keep keep, const BlockSizes& block) {
+std::int64_t backward_bytes(Keep keep, const BlockSizes& block) {
+    const std::int64_t unit = block.unit();
+    const bool has_delta = block.low_rank > 0;
     const std::int64_t chunk =
         nn::FeedForward::chunk_rows(block.rows) * 4 * block.width * block.element_size;
-    std::int64_t bytes = 10 * block.unit() + 3 * chunk;
-    if (keep == nn::Keep::kInput) {
-        bytes += block.unit() + log_sum_exp_bytes(block);
+    // The most is held while the feed-forward is differentiated: the gradients of the block's
+    // output, of the feed-forward's and of its input, and a chunk of its inner buffer's gradient.
+    std::int64_t bytes = 3 * unit + chunk;
+    // Run again in any case: rotated q and k, the statistics of four norms, and what deltas read.
+    bytes += 2 * unit + 4 * kFloatBytes * block.rows * (1 + block.heads) + (has_delta ? unit : 0);
+    if (keep < Keep::kProducts) {
+        bytes += unit + chunk;  // the feed-forward's input, a chunk of its inner buffer
+    }
+    if (keep < Keep::kRows) {
+        bytes += 4 * unit + low_rank_bytes(block);  // q, k, v, the rows between the sublayers
+    }
+    if (keep < Keep::kAttention) {
+        bytes += unit + log_sum_exp_bytes(block);
     }
     return bytes;
 }
 
-Activations Activations::of(std::vector<nn::Keep> keep, const BlockSizes& block) {
+Activations Activations::of(std::vector<Keep> keep, const BlockSizes& block) {
     Activations result;
-    for (const nn::Keep level : keep) {
+    for (const Keep level : keep) {
         result.kept += kept_bytes(level, block);
         result.peak = std::max(result.peak, result.kept + backward_bytes(level, block));
     }
@@ -61,7 +74,7 @@ Activations keep_within(std::int64_t num_blocks, const BlockSizes& block, std::i
     for (std::size_t level = std::size(kLevels); level-- > 0;) {
         const std::int64_t fewest = level == 0 ? num_blocks : 1;
         for (std::int64_t count = num_blocks; count >= fewest; --count) {
-            std::vector<nn::Keep> keep(static_cast<std::size_t>(num_blocks), kLevels[level]);
+            std::vector<Keep> keep(static_cast<std::size_t>(num_blocks), kLevels[level]);
             if (level > 0) {
                 std::fill_n(keep.begin(), num_blocks - count, kLevels[level - 1]);
             }

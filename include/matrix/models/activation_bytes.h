@@ -26,8 +26,8 @@ struct BlockSizes {
 /// What a block that a gradient passes keeps from its forward until its backward. Not for kGraph.
 [[nodiscard]] std::int64_t kept_bytes(nn::Keep keep, const BlockSizes& block);
 
-/// The most that a block's backward takes at once besides what was kept, its output's gradient
-/// included.
+/// The most that a block's backward takes at once besides what blocks have kept, its output's
+/// gradient included.
 [[nodiscard]] std::int64_t backward_bytes(nn::Keep keep, const BlockSizes& block);
 
 /// Blocks of one size, from the lowest that a gradient passes to the last.

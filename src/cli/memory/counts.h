@@ -55,7 +55,7 @@ struct Trained {
 
 /// Bytes beside weights, what trains and what blocks keep.
 struct Beside {
-    std::int64_t ends = 0;  ///< rows before the first and after the last block
+    std::int64_t ends = 0;  ///< rows after the last block, until its backward
     std::int64_t alignment =
         0;                     ///< mask heads and losses, an entity at a time, before the backward
     std::int64_t readout = 0;  ///< of probabilities, in the backward of its block

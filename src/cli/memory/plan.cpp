@@ -77,10 +77,10 @@ public:
     [[nodiscard]] std::int64_t base_bytes(const std::string& where) const {
         return base.bytes(where, sizes.dtype_bytes, sharing_ranks);
     }
-    /// In the backward of a block and, before it, in the heads, whichever is more, beside what is
-    /// kept.
+    /// Beside what is kept: in the backward of a block or, before it, in the heads and at the
+    /// model's end, whichever is more.
     [[nodiscard]] std::int64_t working_bytes(const models::Activations& activations) const {
-        return std::max(activations.peak - activations.kept, beside.alignment);
+        return std::max(activations.peak - activations.kept, beside.ends + beside.alignment);
     }
 
     const RunConfig& config;
@@ -100,8 +100,8 @@ private:
 
     /// Of all but what blocks take.
     [[nodiscard]] std::int64_t fixed_bytes(const std::string& where) const {
-        return base_bytes(where) + trained.elements() * kFloatBytes * kAdamCopies + beside.ends +
-               beside.readout + beside.vae;
+        return base_bytes(where) + trained.elements() * kFloatBytes * kAdamCopies + beside.readout +
+               beside.vae;
     }
 
     [[nodiscard]] std::vector<nn::Keep> all_blocks(nn::Keep keep) const {
@@ -123,7 +123,7 @@ private:
         }
         if (budget) {
             peak = (*budget - kContextBytes) * kRounding / (kRounding + 1) - fixed_bytes(where);
-            kept = std::min(kept, peak - beside.alignment);
+            kept = std::min(kept, peak - beside.ends - beside.alignment);
         }
         models::Activations found = models::keep_within(blocks, block, kept, peak);
         const bool fits = found.kept <= kept && found.peak <= peak &&
@@ -222,13 +222,11 @@ void add_items(MemoryPlan& plan, const Planner& planner, const Choice& choice) {
     add("optimizer", "gradients and AdamW's two moments, float32",
         trained.elements() * kFloatBytes * (kAdamCopies - 1));
     add("activations", policy_text(activations.keep), activations.kept);
-    add("ends", "rows before the first block and after the last", beside.ends);
+    add("ends", "rows after the last block, until its backward", beside.ends);
     add("alignment", "mask heads and losses, one entity at a time, before the backward",
         beside.alignment);
-    add("backward",
-        beside.alignment > 0 ? "one block at a time, beyond what the heads have taken before"
-                             : "one block at a time",
-        planner.working_bytes(activations) - beside.alignment);
+    add("backward", "one block at a time, beyond what the ends and the heads have left",
+        planner.working_bytes(activations) - beside.ends - beside.alignment);
     add("readout", "gradient of the probabilities, one block at a time", beside.readout);
     add("vae", "data.cache = null encodes beside the step", beside.vae);
     add(kHeadroom, "device context, workspaces, 4 % for the allocator's rounding",
