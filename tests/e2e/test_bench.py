@@ -124,7 +124,12 @@ def test_inputs_are_not_written_over(matrix, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "ours", [(*ALIGNED, "--input-projection", "full"), ("--input-projection", "lora", "--blocks", "1", "--batch", "2")]
+    "ours",
+    [
+        (*ALIGNED, "--batch", "2"),
+        ("--input-projection", "full"),
+        ("--input-projection", "lora", "--blocks", "1", "--checkpointing", "off"),
+    ],
 )
 def test_python_takes_the_same_step(matrix, tmp_path, ours):
     if importlib.util.find_spec("diffusers") is None or importlib.util.find_spec("peft") is None:
