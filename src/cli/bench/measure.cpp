@@ -116,7 +116,7 @@ nlohmann::json spread(std::vector<double> values) {
 }
 
 double measured_peak(at::Device device, at::ScalarType dtype) {
-    const std::int64_t n = device.is_cpu() ? 1536 : 8192;
+    const std::int64_t n = device.is_cpu() ? 1024 : 8192;
     const at::Tensor a = at::randn({n, n}, at::TensorOptions(device).dtype(dtype));
     const at::Tensor b = at::randn_like(a);
     at::Tensor c = at::empty_like(a);
