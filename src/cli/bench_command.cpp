@@ -44,6 +44,13 @@ void add_step_flags(CLI::App& command, Request& r) {
     command.add_option("--checkpointing", r.checkpointing, "Run blocks again in backward")
         ->check(CLI::IsMember({"on", "off"}))
         ->capture_default_str();
+    command
+        .add_option("--activation-budget-gib", r.activation_budget_gib,
+                    "As memory.activation_budget_gib of a run, in place of --checkpointing")
+        ->check(CLI::PositiveNumber);
+    command.add_option("--base", r.base, "As memory.base of a run")
+        ->check(CLI::IsMember({"resident", "streamed", "fp8"}))
+        ->capture_default_str();
     command.add_option("--write-inputs", r.write_inputs,
                        "Write model and inputs of the first step for another program: a directory");
 }

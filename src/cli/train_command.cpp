@@ -234,12 +234,6 @@ std::optional<std::int64_t> free_for_run(at::Device device) {
     return free ? std::optional(*free - kDesktopBytes) : std::nullopt;
 }
 
-std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base) {
-    return base == "streamed" ? models::streamed_blocks()
-           : base == "fp8"    ? models::fp8_blocks()
-                              : models::resident_blocks();
-}
-
 void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume,
                   const distributed::Environment& environment) {
     install_stop_signals(environment.world_size > 1 ? kLauncherEcho : std::chrono::milliseconds(0));

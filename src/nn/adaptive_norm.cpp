@@ -10,10 +10,13 @@ at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
     return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
 }
 
-Modulated AdaptiveNorm::operator()(const at::Tensor& x, const at::Tensor& silu_embedding,
+at::Tensor AdaptiveNorm::modulation(const at::Tensor& silu_embedding) const {
+    return linear(silu_embedding);
+}
+
+Modulated AdaptiveNorm::operator()(const at::Tensor& x, const at::Tensor& modulation,
                                    std::int64_t text_rows) const {
-    const std::vector<at::Tensor> chunks =
-        linear(silu_embedding).unsqueeze(1).chunk(6, 2);  // 6 x [B, 1, D]
+    const std::vector<at::Tensor> chunks = modulation.unsqueeze(1).chunk(6, 2);  // 6 x [B, 1, D]
     return {kernels::layer_norm_modulate(x, norm.weight, norm.bias, norm.eps, text_rows,
                                          {chunks[3], chunks[0]}, {chunks[4], chunks[1]}),
             chunks[5], chunks[2]};

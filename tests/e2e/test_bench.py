@@ -44,6 +44,35 @@ def test_step_flop_follows_what_runs(matrix):
     assert upper["backward"] < again["backward"] / 1.5  # nothing is differentiated below block 1
 
 
+PLANNED = "layers=5,heads=4,head_dim=32,frames=4,height=24,width=32,text=32"
+# GiB for the five blocks of 800 rows and width 128 with deltas of rank 16: each level, and a little more.
+UNIT = 4 * 800 * 128
+BUDGETS = [5 * units * UNIT / 2**30 for units in (1.01, 2.05, 6.05, 10.7)]
+KEPT = ["their input", "input, attention output, log-sum-exp", "all products but GELU's input", "every product"]
+
+
+def planned(matrix, *more):
+    command = ("bench", "step", "--shape", PLANNED, "--rank", "16", "--threads", "1", "--warmup", "1", "--steps", "1")
+    return json.loads(matrix.good(*command, "--json", *more))
+
+
+@pytest.mark.parametrize("alignment", [(), ("--sga-blocks", "1,2", "--spa-blocks", "3")], ids=["lora", "aligned"])
+def test_peaks_are_as_planned(matrix, alignment):
+    ways = [("--activation-budget-gib", f"{budget:.7f}") for budget in BUDGETS]
+    ways += [("--base", "streamed"), ("--base", "fp8"), ("--base", "streamed", *ways[0])]
+    results = [planned(matrix, *way, *alignment) for way in ways]
+    for result, kept in zip(results, KEPT):
+        assert result["conditions"]["keep"] == f"5 blocks keep {kept}"
+    for way, result in zip(ways, results):
+        memory = result["peak_bytes"]
+        assert memory["device"] == pytest.approx(memory["planned"], rel=0.05), way
+    # Equal bits of the gradients, whatever is kept and wherever the base is.
+    exact = [(r["loss"], r["grad_norm"], r["last_loss"]) for r, way in zip(results, ways) if "fp8" not in way]
+    assert len(set(exact)) == 1
+    again = [result["flop_parts"]["recomputed"] for result in results[:4]]
+    assert again == sorted(again, reverse=True) and again[3] == 0
+
+
 def test_loss_is_of_the_seed_alone(matrix):
     first = step(matrix, *ALIGNED)
     for more in (("--checkpointing", "off"), ("--threads", "1")):

@@ -138,7 +138,7 @@ train::StepResult step_on(Trajectory& t, const std::vector<train::Batch>& batche
     return train::training_step(
         [&] { return *next++; },
         {*t.model, t.schedule, *t.objective, *t.optimizer, gradients, ranks},
-        {static_cast<std::int64_t>(batches.size()), 1.0, true, "step 1"});
+        {static_cast<std::int64_t>(batches.size()), 1.0, {nn::Keep::kAttention}, "step 1"});
 }
 
 /// One process with all samples of every step.

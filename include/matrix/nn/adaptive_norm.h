@@ -33,8 +33,10 @@ struct AdaptiveNorm {
     Linear linear;  ///< [6 D, E]
     LayerNorm norm;
 
-    /// x [B, S, D] with `text_rows` text rows first; `silu_embedding` [B, E].
-    [[nodiscard]] Modulated operator()(const at::Tensor& x, const at::Tensor& silu_embedding,
+    /// [B, 6 D] of `silu_embedding` [B, E].
+    [[nodiscard]] at::Tensor modulation(const at::Tensor& silu_embedding) const;
+    /// x [B, S, D] with `text_rows` text rows first.
+    [[nodiscard]] Modulated operator()(const at::Tensor& x, const at::Tensor& modulation,
                                        std::int64_t text_rows) const;
 };
 

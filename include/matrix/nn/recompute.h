@@ -29,7 +29,8 @@ struct RecomputeMemo {
     Keep keep = Keep::kGraph;
     bool recomputing = false;  ///< true while backward runs the block again
 
-    std::optional<kernels::LinearResult> projections;  ///< q, k, v
+    std::optional<at::Tensor> modulation_1, modulation_2;  ///< of the two norms, which is small
+    std::optional<kernels::LinearResult> projections;      ///< q, k, v
     std::optional<kernels::AttentionResult> attention;
     std::optional<kernels::LinearResult> attention_out;  ///< its low-rank product
     std::optional<at::Tensor> middle;                    ///< after the attention's residual
@@ -43,6 +44,18 @@ struct RecomputeMemo {
     [[nodiscard]] std::optional<at::Tensor> unread(const at::Tensor& like) const {
         return recomputing ? std::optional(kernels::shape_only(like.sizes(), like.options()))
                            : std::nullopt;
+    }
+    /// A value that is always kept: made in the first run, taken in the second.
+    template <class Make>
+    [[nodiscard]] at::Tensor once(std::optional<at::Tensor>& slot, const Make& make) {
+        if (std::optional<at::Tensor> kept = take(slot)) {
+            return *std::move(kept);
+        }
+        at::Tensor made = make();
+        if (fills(Keep::kInput)) {
+            slot = made;
+        }
+        return made;
     }
     /// A kept value for the second run, which is then the only one to hold it.
     template <class T>

@@ -25,15 +25,25 @@ double block_backward(const Sizes& z, bool has_delta, bool passes_on) {
     return (passes_on ? 24 : 18) * z.square() + 2.5 * z.attention() + deltas;
 }
 
-/// Everything but attention and the feed-forward's second product.
-double block_again(const Sizes& z, bool has_delta) {
-    return 16 * z.square() + z.modulation() + (has_delta ? z.deltas() : 0);
+/// What backward runs again of a block's forward: never the feed-forward's second product.
+double block_again(const Sizes& z, bool has_delta, nn::Keep keep) {
+    const double deltas = has_delta ? z.deltas() : 0;
+    double again = 0;
+    if (keep < nn::Keep::kProducts) {
+        again += 8 * z.square();
+    }
+    if (keep < nn::Keep::kRows) {
+        again += 8 * z.square() + deltas;
+    } else if (keep < nn::Keep::kProducts) {
+        again += deltas / 2;  // the first of a delta's two products
+    }
+    return keep < nn::Keep::kAttention ? again + z.attention() : again;
 }
 
 }  // namespace
 
 Flop step_flop(const Shape& shape, const lora::LoraConfig& lora, std::int64_t batch,
-               bool checkpointing) {
+               const std::vector<nn::Keep>& keep) {
     const auto number = [](std::int64_t value) { return static_cast<double>(value); };
     const Sizes z{
         number(shape.tokens()), number(shape.text),       number(shape.tokens() - shape.text),
@@ -62,7 +72,7 @@ Flop step_flop(const Shape& shape, const lora::LoraConfig& lora, std::int64_t ba
             continue;
         }
         flop.backward += block_backward(z, has_delta, i > lowest || input_trains);
-        flop.recomputed += checkpointing ? block_again(z, has_delta) : 0;
+        flop.recomputed += block_again(z, has_delta, keep.at(static_cast<std::size_t>(i)));
     }
     for (double* part : {&flop.forward, &flop.backward, &flop.recomputed}) {
         *part *= number(batch);

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "cli/bench/shape.h"
 #include "matrix/lora/config.h"
+#include "matrix/nn/recompute.h"
 
 namespace matrix::cli::bench {
 
@@ -18,7 +20,8 @@ struct Flop {
     [[nodiscard]] double total() const { return forward + backward + recomputed; }
 };
 
+/// `keep` is each block's.
 [[nodiscard]] Flop step_flop(const Shape& shape, const lora::LoraConfig& lora, std::int64_t batch,
-                             bool checkpointing);
+                             const std::vector<nn::Keep>& keep);
 
 }  // namespace matrix::cli::bench

@@ -22,6 +22,8 @@ struct Request {
     std::string sga_blocks;
     std::string spa_blocks;
     std::string checkpointing = "on";
+    double activation_budget_gib = 0.0;  ///< 0: none
+    std::string base = "resident";
     std::string dtype_name = "float32";
     std::string device_name = "cpu";
     std::int64_t threads = 0;  ///< 0: as many as PyTorch takes

@@ -14,13 +14,15 @@ namespace {
 nlohmann::json bytes_json(const Training& training, const Measurement& m) {
     const std::int64_t weights = training.weight_bytes(), trained = training.trained_bytes(),
                        optimizer = training.optimizer_bytes();
+    const std::int64_t device = m.peak_bytes - training.host_copy_bytes();
     return {{"host", m.host_bytes},
-            {"device", m.peak_bytes},
+            {"device", device},
+            {"planned", training.plan().tensor_bytes()},
             {"live",
              {{"weights", weights},
               {"trained", trained},
               {"optimizer", optimizer},
-              {"activations", m.peak_bytes - weights - trained - optimizer}}}};
+              {"activations", device - weights - trained - optimizer}}}};
 }
 
 nlohmann::json conditions(const Request& request, const Training& training) {
@@ -32,7 +34,9 @@ nlohmann::json conditions(const Request& request, const Training& training) {
     json["input_projection"] = request.input_projection;
     json["sga_blocks"] = request.sga_blocks;
     json["spa_blocks"] = request.spa_blocks;
-    json["checkpointing"] = training.checkpointing();
+    json["checkpointing"] = request.checkpointing == "on";
+    json["keep"] = training.plan().policy;
+    json["base"] = training.plan().base;
     json["dtype"] = request.dtype_name;
     json["seed"] = request.seed;
     json["warmup"] = request.warmup;
@@ -72,7 +76,7 @@ nlohmann::json bench_step(const Request& request) {
         request.warmup, request.steps, training.device());
 
     const Flop flop =
-        step_flop(training.shape(), training.lora(), request.batch, training.checkpointing());
+        step_flop(training.shape(), training.lora(), request.batch, training.plan().keep);
     const double peak = measured_peak(training.device(), request.dtype());
     const std::vector<double>& counted = training.device().is_cpu() ? m.cpu_seconds : m.seconds;
     return {

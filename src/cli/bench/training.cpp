@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cli/init/model_maker.h"
+#include "cli/memory/counts.h"
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/lora/adapter.h"
@@ -103,6 +104,26 @@ alignment::AlignmentConfig alignment_config(const Request& request, const Shape&
     return config;
 }
 
+/// The run that a step would be of.
+RunConfig run_config(const Request& request, const Shape& shape, const lora::LoraConfig& lora,
+                     const alignment::AlignmentConfig& alignment) {
+    RunConfig config;
+    config.model.dtype = request.dtype_name;
+    config.data.frames = 4 * (shape.frames - 1) + 1;
+    config.data.height = 8 * shape.height;
+    config.data.width = 8 * shape.width;
+    config.data.id_map = shape.channels > 2 * kLatentChannels;
+    config.train.batch_size = request.batch;
+    config.lora = lora;
+    config.alignment = alignment;
+    config.memory.checkpointing = request.checkpointing == "on";
+    if (request.activation_budget_gib > 0) {
+        config.memory.activation_budget_gib = request.activation_budget_gib;
+    }
+    config.memory.base = request.base;
+    return config;
+}
+
 /// Small random values for what starts at zero, where it would make other gradients zero.
 void leave_zero(const std::map<std::string, at::Tensor>& parameters, std::uint64_t seed) {
     const at::NoGradGuard no_grad;
@@ -130,14 +151,14 @@ diffusion::NoiseSchedule training_schedule() {
     return diffusion::NoiseSchedule(config);
 }
 
-std::unique_ptr<models::CogVideoXTransformer> random_model(const Shape& shape, std::uint64_t seed,
-                                                           at::ScalarType dtype, at::Device device,
-                                                           tensor_io::TensorMap* kept) {
+std::unique_ptr<models::CogVideoXTransformer> random_model(
+    const Shape& shape, std::uint64_t seed, at::ScalarType dtype, at::Device device,
+    tensor_io::TensorMap* kept, std::unique_ptr<models::BlockWeights> blocks) {
     const models::CogVideoXConfig config = shape.config();
     tensor_io::GeneratedWeights weights(
         [device, make = random_transformer(config, seed, dtype)](
             const std::string& key, at::IntArrayRef sizes) { return make(key, sizes).to(device); });
-    auto model = std::make_unique<models::CogVideoXTransformer>(config, weights);
+    auto model = std::make_unique<models::CogVideoXTransformer>(config, weights, std::move(blocks));
     if (kept != nullptr) {
         *kept = weights.tensors();
     }
@@ -174,12 +195,13 @@ Training::Training(const Request& request)
     : shape_(request.shape()),
       batch_size_(request.batch),
       seed_(request.seed),
-      checkpointing_(request.checkpointing == "on"),
       lora_(lora_config(request, shape_)),
       alignment_(alignment_config(request, shape_)),
+      plan_(memory_plan(run_config(request, shape_, lora_, alignment_), shape_.config(), 1, {})),
       schedule_(training_schedule()),
       model_(random_model(shape_, seed_, request.dtype(), request.device(),
-                          request.write_inputs.empty() ? nullptr : &kept_weights_)),
+                          request.write_inputs.empty() ? nullptr : &kept_weights_,
+                          blocks_at(plan_.base))),
       objective_(alignment::make_matrix_objective(alignment_, seed_, request.device())),
       batch_(random_batch(shape_, batch_size_, seed_, alignment_.sga || alignment_.spa)),
       optimizer_(make_parameters(), optimizer_config_, alignment_.head_learning_rate),
@@ -196,16 +218,21 @@ std::map<std::string, at::Tensor> Training::make_parameters() const {
 
 train::StepResult Training::step() {
     train::StepOptions options;
-    options.keep = {checkpointing_ ? nn::Keep::kAttention : nn::Keep::kProducts};
+    options.keep = plan_.keep;
     return train::training_step([&] { return batch_; },
                                 {*model_, schedule_, *objective_, optimizer_, gradients_, ranks_},
                                 options);
 }
 
 std::int64_t Training::weight_bytes() const {
-    tensor_io::CountingWeights weights;
-    const models::CogVideoXTransformer counted(shape_.config(), weights);
-    return weights.num_elements() * static_cast<std::int64_t>(at::elementSize(model_->dtype()));
+    return plan_.bytes_of("weights");
+}
+
+std::int64_t Training::host_copy_bytes() const {
+    const bool here = plan_.base == "streamed" && model_->device().is_cpu();
+    return here ? BaseWeights(shape_.config()).in_blocks *
+                      static_cast<std::int64_t>(at::elementSize(model_->dtype()))
+                : 0;
 }
 
 std::int64_t Training::trained_bytes() const {

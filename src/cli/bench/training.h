@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/bench/request.h"
+#include "cli/memory/plan.h"
 #include "matrix/alignment/objective.h"
 #include "matrix/diffusion/noise_schedule.h"
 #include "matrix/lora/config.h"
@@ -23,7 +24,8 @@ namespace matrix::cli::bench {
 /// A transformer with random weights; `kept`, if given, gets them by their checkpoint keys.
 [[nodiscard]] std::unique_ptr<models::CogVideoXTransformer> random_model(
     const Shape& shape, std::uint64_t seed, at::ScalarType dtype, at::Device device,
-    tensor_io::TensorMap* kept = nullptr);
+    tensor_io::TensorMap* kept = nullptr,
+    std::unique_ptr<models::BlockWeights> blocks = models::resident_blocks());
 
 /// Random latents, noise, timesteps and prompts, and one interaction of two boxes a sample, or none
 /// without `supervised`.
@@ -45,15 +47,18 @@ public:
     /// the Hugging Face layout, every tensor in `inputs.safetensors`, the rest in `bench.json`.
     void write_inputs(const std::filesystem::path& directory) const;
 
+    /// How a run of these sizes would be made to fit, and is made here.
+    [[nodiscard]] const MemoryPlan& plan() const { return plan_; }
     /// Bytes of tensors by what they are for, as long as the optimizer lives.
     [[nodiscard]] std::int64_t weight_bytes() const;
+    /// Of weights that are in the host's memory for a device which is the host itself.
+    [[nodiscard]] std::int64_t host_copy_bytes() const;
     [[nodiscard]] std::int64_t trained_bytes() const;
     [[nodiscard]] std::int64_t optimizer_bytes() const;
 
     [[nodiscard]] const Shape& shape() const { return shape_; }
     [[nodiscard]] const lora::LoraConfig& lora() const { return lora_; }
     [[nodiscard]] const alignment::AlignmentConfig& alignment() const { return alignment_; }
-    [[nodiscard]] bool checkpointing() const { return checkpointing_; }
     [[nodiscard]] at::Device device() const { return model_->device(); }
 
 private:
@@ -62,10 +67,10 @@ private:
     Shape shape_;
     std::int64_t batch_size_;
     std::uint64_t seed_;
-    bool checkpointing_;
     lora::LoraConfig lora_;
     alignment::AlignmentConfig alignment_;
     train::OptimizerConfig optimizer_config_;
+    MemoryPlan plan_;
     diffusion::NoiseSchedule schedule_;
     tensor_io::TensorMap kept_weights_;  // empty unless they are to be written
     std::unique_ptr<models::CogVideoXTransformer> model_;

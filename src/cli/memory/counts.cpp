@@ -25,6 +25,10 @@ std::int64_t count_elements(const auto& construct) {
     return weights.num_elements();
 }
 
+std::int64_t compute_dtype_bytes(const RunConfig& config) {
+    return config.model.dtype == "float32" ? 4 : 2;
+}
+
 std::int64_t input_channels(const RunConfig& config, const models::CogVideoXConfig& model) {
     return config.data.id_map ? 3 * model.out_channels : model.in_channels;
 }
@@ -45,7 +49,7 @@ Sizes sizes_of(const RunConfig& config, const models::CogVideoXConfig& model) {
     s.text_rows = model.max_text_seq_length;
     s.width = model.width();
     s.heads = model.num_attention_heads;
-    s.dtype_bytes = config.model.dtype == "float32" ? 4 : 2;
+    s.dtype_bytes = compute_dtype_bytes(config);
     s.context = config.parallel.context;
     return s;
 }
@@ -74,8 +78,10 @@ BaseWeights::BaseWeights(const models::CogVideoXConfig& model) : num_blocks(mode
     elements = weights.num_elements();
     for (const auto& [key, shape] : weights.shapes()) {
         if (key.starts_with("transformer_blocks.")) {
-            in_blocks +=
+            const std::int64_t count =
                 std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+            in_blocks += count;
+            modulating += key.find(".linear.") != std::string::npos ? count : 0;
         }
     }
 }
@@ -90,7 +96,11 @@ std::int64_t BaseWeights::bytes(const std::string& base, std::int64_t dtype_byte
     if (base == "streamed") {
         return outside + std::min(models::kStreamedBlocks, num_blocks) * block;
     }
-    return base == "fp8" ? outside + in_blocks + block : elements * dtype_bytes;
+    return base == "fp8" ? outside + in_blocks : elements * dtype_bytes;
+}
+
+std::int64_t BaseWeights::widened_bytes(const std::string& base, std::int64_t dtype_bytes) const {
+    return base == "fp8" ? (in_blocks - modulating) / num_blocks * dtype_bytes : 0;
 }
 
 Trained::Trained(const RunConfig& config, const models::CogVideoXConfig& model) {
@@ -125,23 +135,35 @@ Beside::Beside(const RunConfig& config, const models::CogVideoXConfig& model, co
             readout = 2 * s.rows() * s.width * kFloatBytes + 5 * s.unit();
         }
     }
+    // Noisy latents, noise, their target and a condition or two, and the model's input of them.
+    const std::int64_t channels = input_channels(config, model);
+    const std::int64_t latents = s.frames * (config.data.height / 8) * (config.data.width / 8);
+    const std::int64_t prompt = s.text_rows * model.text_embed_dim;
+    const std::int64_t cast = s.dtype_bytes < kFloatBytes ? s.dtype_bytes : 0;
+    batch =
+        s.batch *
+        (latents * ((channels + 3 * model.out_channels) * kFloatBytes + channels * s.dtype_bytes) +
+         prompt * (kFloatBytes + cast));
+    if (alignment > 0) {
+        batch += s.batch * 2 * config.data.frames * config.data.height * config.data.width;
+    }
     if (!config.data.cache) {
-        vae = vae_bytes(config, s.dtype_bytes);
+        vae = vae_bytes(config);
     }
 }
 
-std::int64_t text_encoder_bytes(const RunConfig& config, std::int64_t dtype_bytes) {
+std::int64_t text_encoder_bytes(const RunConfig& config) {
     const fs::path file = fs::path(config.model.path) / "text_encoder" / "config.json";
     return fs::exists(file)
-               ? dtype_bytes * count_elements([&](auto& weights) {
+               ? compute_dtype_bytes(config) * count_elements([&](auto& weights) {
                      const models::T5Encoder encoder(models::T5Config::from_file(file), weights);
                  })
                : 0;
 }
 
-std::int64_t vae_bytes(const RunConfig& config, std::int64_t dtype_bytes) {
+std::int64_t vae_bytes(const RunConfig& config) {
     const fs::path file = fs::path(config.model.path) / "vae" / "config.json";
-    return dtype_bytes * count_elements([&](auto& weights) {
+    return compute_dtype_bytes(config) * count_elements([&](auto& weights) {
                models::take_vae_weights(models::VaeConfig::from_file(file), weights);
            });
 }

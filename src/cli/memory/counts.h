@@ -34,15 +34,20 @@ struct Sizes {
 /// The frozen base, counted through the model's own constructor.
 struct BaseWeights {
     std::int64_t elements = 0;
-    std::int64_t in_blocks = 0;  ///< of them
+    std::int64_t in_blocks = 0;   ///< of them
+    std::int64_t modulating = 0;  ///< of those, what makes shifts, scales and gates
     std::int64_t num_blocks = 0;
 
     explicit BaseWeights(const models::CogVideoXConfig& model);
 
-    /// On a rank of `sharing_ranks` that share the blocks out. Streamed or shared out, some blocks'
-    /// worth are on the device at a time; in float8, one beside the others' bytes.
+    /// At rest, on a rank of `sharing_ranks` that share the blocks out. Streamed or shared out,
+    /// some blocks' worth are on the device at a time.
     [[nodiscard]] std::int64_t bytes(const std::string& base, std::int64_t dtype_bytes,
                                      std::int64_t sharing_ranks) const;
+    /// Of the block that is differentiated, where it rests in float8. What modulates it is not
+    /// kept.
+    [[nodiscard]] std::int64_t widened_bytes(const std::string& base,
+                                             std::int64_t dtype_bytes) const;
 };
 
 /// What trains, float32 elements.
@@ -59,13 +64,14 @@ struct Beside {
     std::int64_t alignment =
         0;                     ///< mask heads and losses, an entity at a time, before the backward
     std::int64_t readout = 0;  ///< of probabilities, in the backward of its block
+    std::int64_t batch = 0;    ///< latents, noise, prompts and masks of a step
     std::int64_t vae = 0;      ///< where clips are encoded beside the steps
 
     Beside(const RunConfig& config, const models::CogVideoXConfig& model, const Sizes& sizes);
 };
 
 /// Bytes of the text encoder's and the VAE's weights; 0 for one that is not there.
-[[nodiscard]] std::int64_t text_encoder_bytes(const RunConfig& config, std::int64_t dtype_bytes);
-[[nodiscard]] std::int64_t vae_bytes(const RunConfig& config, std::int64_t dtype_bytes);
+[[nodiscard]] std::int64_t text_encoder_bytes(const RunConfig& config);
+[[nodiscard]] std::int64_t vae_bytes(const RunConfig& config);
 
 }  // namespace matrix::cli

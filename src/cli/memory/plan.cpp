@@ -77,10 +77,15 @@ public:
     [[nodiscard]] std::int64_t base_bytes(const std::string& where) const {
         return base.bytes(where, sizes.dtype_bytes, sharing_ranks);
     }
+    [[nodiscard]] std::int64_t widened_bytes(const std::string& where) const {
+        return base.widened_bytes(where, sizes.dtype_bytes);
+    }
     /// Beside what is kept: in the backward of a block or, before it, in the heads and at the
     /// model's end, whichever is more.
-    [[nodiscard]] std::int64_t working_bytes(const models::Activations& activations) const {
-        return std::max(activations.peak - activations.kept, beside.ends + beside.alignment);
+    [[nodiscard]] std::int64_t working_bytes(const Choice& choice) const {
+        const models::Activations& activations = choice.activations;
+        return std::max(activations.peak - activations.kept + widened_bytes(choice.base),
+                        beside.ends + beside.alignment);
     }
 
     const RunConfig& config;
@@ -101,7 +106,7 @@ private:
     /// Of all but what blocks take.
     [[nodiscard]] std::int64_t fixed_bytes(const std::string& where) const {
         return base_bytes(where) + trained.elements() * kFloatBytes * kAdamCopies + beside.readout +
-               beside.vae;
+               beside.vae + beside.batch;
     }
 
     [[nodiscard]] std::vector<nn::Keep> all_blocks(nn::Keep keep) const {
@@ -122,8 +127,10 @@ private:
             kept = bytes_of(*kept_gib);
         }
         if (budget) {
-            peak = (*budget - kContextBytes) * kRounding / (kRounding + 1) - fixed_bytes(where);
-            kept = std::min(kept, peak - beside.ends - beside.alignment);
+            const std::int64_t rest =
+                (*budget - kContextBytes) * kRounding / (kRounding + 1) - fixed_bytes(where);
+            peak = rest - widened_bytes(where);
+            kept = std::min(kept, rest - beside.ends - beside.alignment);
         }
         models::Activations found = models::keep_within(blocks, block, kept, peak);
         const bool fits = found.kept <= kept && found.peak <= peak &&
@@ -133,9 +140,9 @@ private:
 
     /// Of the whole run when blocks keep the least, headroom included.
     [[nodiscard]] std::int64_t least_bytes(const std::string& where) const {
-        const auto activations = models::Activations::of(all_blocks(nn::Keep::kInput), block);
+        const Choice choice{where, models::Activations::of(all_blocks(nn::Keep::kInput), block)};
         const std::int64_t tensors =
-            fixed_bytes(where) + activations.kept + working_bytes(activations);
+            fixed_bytes(where) + choice.activations.kept + working_bytes(choice);
         return tensors + kContextBytes + tensors / kRounding;
     }
 
@@ -221,12 +228,13 @@ void add_items(MemoryPlan& plan, const Planner& planner, const Choice& choice) {
         trained.elements() * kFloatBytes);
     add("optimizer", "gradients and AdamW's two moments, float32",
         trained.elements() * kFloatBytes * (kAdamCopies - 1));
+    add("batch", "latents, noise, prompts and masks of a step", beside.batch);
     add("activations", policy_text(activations.keep), activations.kept);
     add("ends", "rows after the last block, until its backward", beside.ends);
     add("alignment", "mask heads and losses, one entity at a time, before the backward",
         beside.alignment);
     add("backward", "one block at a time, beyond what the ends and the heads have left",
-        planner.working_bytes(activations) - beside.ends - beside.alignment);
+        planner.working_bytes(choice) - beside.ends - beside.alignment);
     add("readout", "gradient of the probabilities, one block at a time", beside.readout);
     add("vae", "data.cache = null encodes beside the step", beside.vae);
     add(kHeadroom, "device context, workspaces, 4 % for the allocator's rounding",
@@ -234,17 +242,20 @@ void add_items(MemoryPlan& plan, const Planner& planner, const Choice& choice) {
 }
 
 /// The encoders, where they are: who trains from a copied cache needs none.
-void add_notes(MemoryPlan& plan, const Planner& planner, std::int64_t num_ranks) {
-    const Sizes& s = planner.sizes;
-    if (const std::int64_t text = text_encoder_bytes(planner.config, s.dtype_bytes); text > 0) {
+void add_encoder_notes(MemoryPlan& plan, const RunConfig& config) {
+    if (const std::int64_t text = text_encoder_bytes(config); text > 0) {
         plan.notes.push_back(
             format("before training: text encoder, %.2f GiB of weights", gib(text)));
     }
-    if (planner.config.data.cache) {
+    if (config.data.cache) {
         plan.notes.push_back(
             format("before training, after the text encoder: VAE, %.2f GiB of weights",
-                   gib(vae_bytes(planner.config, s.dtype_bytes))));
+                   gib(vae_bytes(config))));
     }
+}
+
+void add_notes(MemoryPlan& plan, const Planner& planner, std::int64_t num_ranks) {
+    const Sizes& s = planner.sizes;
     plan.notes.push_back(format("sequence: %lld text + %lld video rows of width %lld, batch %lld",
                                 number(s.text_rows), number(s.tokens), number(s.width),
                                 number(s.batch)));
@@ -282,10 +293,29 @@ std::string MemoryPlan::text() const {
     return out;
 }
 
+std::int64_t MemoryPlan::bytes_of(const std::string& item) const {
+    const auto found = std::find_if(items.begin(), items.end(),
+                                    [&](const Item& candidate) { return candidate.name == item; });
+    return found == items.end() ? 0 : found->bytes;
+}
+
+std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base) {
+    return base == "streamed" ? models::streamed_blocks()
+           : base == "fp8"    ? models::fp8_blocks()
+                              : models::resident_blocks();
+}
+
 MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
                        std::optional<std::int64_t> free_bytes) {
     const auto model = models::CogVideoXConfig::from_file(std::filesystem::path(config.model.path) /
                                                           "transformer" / "config.json");
+    MemoryPlan plan = memory_plan(config, model, num_ranks, free_bytes);
+    add_encoder_notes(plan, config);
+    return plan;
+}
+
+MemoryPlan memory_plan(const RunConfig& config, const models::CogVideoXConfig& model,
+                       std::int64_t num_ranks, std::optional<std::int64_t> free_bytes) {
     const Planner planner(config, num_ranks, model);
     std::optional<std::int64_t> budget = free_bytes;
     if (config.memory.device_budget_gib) {
@@ -295,6 +325,7 @@ MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
 
     MemoryPlan plan;
     plan.base = choice.base;
+    plan.policy = policy_text(choice.activations.keep);
     // Blocks below the lowest that trains keep nothing, whatever stands there.
     plan.keep.assign(static_cast<std::size_t>(model.num_layers - planner.blocks),
                      nn::Keep::kAttention);

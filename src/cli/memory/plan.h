@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/run_config.h"
+#include "matrix/models/block_weights.h"
+#include "matrix/models/cogvideox.h"
 #include "matrix/nn/recompute.h"
 
 namespace matrix::cli {
@@ -20,11 +23,14 @@ struct MemoryPlan {
     std::vector<Item> items;
     std::vector<std::string> notes;
     std::string base;            ///< "resident", "streamed" or "fp8"
+    std::string policy;          ///< what blocks keep, for people
     std::vector<nn::Keep> keep;  ///< of every block
 
     [[nodiscard]] std::int64_t total_bytes() const;
     /// Without headroom: the most that tensors take at once.
     [[nodiscard]] std::int64_t tensor_bytes() const;
+    /// 0 for an item that there is not.
+    [[nodiscard]] std::int64_t bytes_of(const std::string& item) const;
     /// A table for the terminal.
     [[nodiscard]] std::string text() const;
 };
@@ -36,5 +42,13 @@ struct MemoryPlan {
 /// these does.
 [[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
                                      std::optional<std::int64_t> free_bytes);
+
+/// The same for a transformer that is in no directory, and without encoders.
+[[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, const models::CogVideoXConfig& model,
+                                     std::int64_t num_ranks,
+                                     std::optional<std::int64_t> free_bytes);
+
+/// Where the frozen blocks live by a plan's `base`.
+[[nodiscard]] std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base);
 
 }  // namespace matrix::cli

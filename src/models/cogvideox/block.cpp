@@ -42,7 +42,11 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
     using Memo = nn::RecomputeMemo;
     const std::int64_t text_rows = context.rows.text_rows;
 
-    nn::Modulated before_attention = norm1(x, context.silu_embedding, text_rows);
+    const auto modulation = [&](const nn::AdaptiveNorm& norm, std::optional<at::Tensor>& slot) {
+        return memo.once(slot, [&] { return norm.modulation(context.silu_embedding); });
+    };
+
+    nn::Modulated before_attention = norm1(x, modulation(norm1, memo.modulation_1), text_rows);
     nn::JointAttention::Output attended =
         attn1(std::move(before_attention.rows), context.rotation, context.rows, tap, memo);
     const at::Tensor middle = nn::add_gated(x, std::exchange(attended.rows, {}), text_rows,
@@ -51,7 +55,7 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
         memo.middle = middle;
     }
 
-    nn::Modulated before_ff = norm2(middle, context.silu_embedding, text_rows);
+    nn::Modulated before_ff = norm2(middle, modulation(norm2, memo.modulation_2), text_rows);
     const at::Tensor fed = ff(std::exchange(before_ff.rows, {}), memo);
     const at::Tensor out = nn::add_gated(middle, fed, text_rows, before_ff, memo.unread(x));
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
