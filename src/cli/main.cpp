@@ -36,6 +36,9 @@ void print_fault(std::string message) {
 int run(const matrix::cli::Action& action) {
     try {
         action();
+        const double gib = static_cast<double>(matrix::tensor_bytes(c10::kCPU).peak) / (1 << 30);
+        matrix::log::debug("tensors took at most " + std::to_string(gib) +
+                           " GiB of the host's memory at once");
         return 0;
     } catch (const matrix::Stopped& stopped) {
         return 128 + stopped.signal;

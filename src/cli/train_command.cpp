@@ -246,6 +246,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
 
     check_world(config, environment.world_size);
     const MemoryPlan plan = memory_plan(config, environment.world_size, free_for_run(device));
+    log::info(plan.summary());
 
     const std::string text = resolved(config).dump();
     distributed::check_equal(all, {{"configuration", text}}, "comparing configurations");
@@ -290,7 +291,10 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
                           config.model.path, found.channels,    config.data.id_map};
     const RunObservers observers(config, parts, held_out.get());
     parts.observers = observers.list();
+    reset_peak(device);
     train::train(parts, run_settings(config, plan), checkpoint);
+    log::info("memory: tensors took at most " + gib_text(tensor_bytes(device).peak) + " at once" +
+              (device.is_cpu() ? ", besides weights that are mapped from their files" : ""));
 }
 
 void train_main(const TrainFlags& flags) {

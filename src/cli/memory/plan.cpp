@@ -280,6 +280,12 @@ std::int64_t MemoryPlan::tensor_bytes() const {
                            });
 }
 
+std::string MemoryPlan::summary() const {
+    return "memory: " + gib_text(tensor_bytes()) + " of tensors planned, " +
+           gib_text(total_bytes()) + " with headroom; base " + base +
+           (policy.empty() ? "" : "; " + policy);
+}
+
 std::string MemoryPlan::text() const {
     std::string out = "memory of a training step, counted\n";
     for (const Item& item : items) {
@@ -291,6 +297,10 @@ std::string MemoryPlan::text() const {
         out += "  " + note + "\n";
     }
     return out;
+}
+
+std::string gib_text(std::int64_t bytes) {
+    return format("%.2f GiB", gib(bytes));
 }
 
 std::int64_t MemoryPlan::bytes_of(const std::string& item) const {

@@ -31,6 +31,8 @@ struct MemoryPlan {
     [[nodiscard]] std::int64_t tensor_bytes() const;
     /// 0 for an item that there is not.
     [[nodiscard]] std::int64_t bytes_of(const std::string& item) const;
+    /// One line of it.
+    [[nodiscard]] std::string summary() const;
     /// A table for the terminal.
     [[nodiscard]] std::string text() const;
 };
@@ -47,6 +49,9 @@ struct MemoryPlan {
 [[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, const models::CogVideoXConfig& model,
                                      std::int64_t num_ranks,
                                      std::optional<std::int64_t> free_bytes);
+
+/// "1.25 GiB".
+[[nodiscard]] std::string gib_text(std::int64_t bytes);
 
 /// Where the frozen blocks live by a plan's `base`.
 [[nodiscard]] std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base);
