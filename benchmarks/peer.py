@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""usage: benchmarks/peer.py DIR [--checkpointing | --selective] [--compile] [--alignment] [--threads N] [--warmup 2]
+"""usage: benchmarks/peer.py DIR [--checkpointing | --selective] [--compile] [--alignment [--pixel-heads]] [--threads N] [--warmup 2]
 [--steps 5] [--device cpu|cuda]
 
 The training step of `matrix bench step` in Python, as users of diffusers and peft run it: CogVideoXTransformer3DModel,
@@ -12,6 +12,8 @@ same too. Prints one JSON object with the keys of `matrix bench step --json`.
 --compile        torch.compile of every block
 --alignment      SGA + SPA as DIR has them, with logits materialised: on the chosen blocks q k^T of all video queries and
                  text keys, and of all first-frame queries and video keys; the same heads and losses
+--pixel-heads    decoders as they are usually written in place of ours: the map is resized to the video, and causal
+                 convolutions of as many channels run there; the aligned losses are then others than ours
 
 In bfloat16 the LoRA and heads are float32 and the step runs under autocast."""
 
@@ -107,6 +109,27 @@ class ResidualHead(torch.nn.Module):
         return (x + up.repeat_interleave(4, 0))[3:]
 
 
+class PixelHead(torch.nn.Module):
+    """Causal convolutions at the video's own resolution: as deep and as wide as the default head."""
+
+    CHANNELS = 16
+
+    def __init__(self):
+        super().__init__()
+        widths = (1, self.CHANNELS, self.CHANNELS, 1)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.Conv3d(a, b, 3, padding=(0, 1, 1)) for a, b in zip(widths, widths[1:])
+        )
+
+    def forward(self, cells):  # [F, gh, gw] -> [T, 16 gh, 16 gw]
+        frames, gh, gw = cells.shape
+        x = F.interpolate(cells[None, None], size=(4 * (frames - 1) + 1, 16 * gh, 16 * gw), mode="trilinear")
+        for i, layer in enumerate(self.layers):
+            x = layer(torch.cat([x[:, :, :1].expand(-1, -1, 2, -1, -1), x], 2))
+            x = F.silu(x) if i + 1 < len(self.layers) else x
+        return x[0, 0]
+
+
 def mask_loss(logits, target, rules):
     s = torch.sigmoid(logits)
     bce = F.binary_cross_entropy_with_logits(logits, target)
@@ -117,7 +140,7 @@ def mask_loss(logits, target, rules):
 class Alignment:
     """SGA and SPA over materialised logits; every sample has one interaction, all of whose entities are present."""
 
-    def __init__(self, facts, inputs, model, device):
+    def __init__(self, facts, inputs, model, device, pixel_heads):
         self.rules = facts["alignment"]
         shape = facts["shape"]
         self.grid = (shape["frames"], shape["height"] // 2, shape["width"] // 2)
@@ -127,7 +150,7 @@ class Alignment:
         for term, name in (("sga", "heads.grounding."), ("spa", "heads.propagation.")):
             if self.rules[term]:
                 tensors = {k.removeprefix(name): v.to(device) for k, v in inputs.items() if k.startswith(name)}
-                self.heads[term] = ResidualHead(tensors)
+                self.heads[term] = PixelHead().to(device) if pixel_heads else ResidualHead(tensors)
         self.processors = {}
         for block in sorted(self.blocks("sga") | self.blocks("spa")):
             processor = MaterialisingAttention(
@@ -174,7 +197,9 @@ class Peer:
         self.model.requires_grad_(False)
         self.model.train()
         trained = self.attach(inputs)
-        self.alignment = Alignment(self.facts, inputs, self.model, self.device) if options.alignment else None
+        self.alignment = (
+            Alignment(self.facts, inputs, self.model, self.device, options.pixel_heads) if options.alignment else None
+        )
         heads = list(self.alignment.heads.parameters()) if self.alignment else []
         self.parameters = [*trained, *heads]
         rules = self.facts["optimizer"]
@@ -292,6 +317,7 @@ def main():
     policy.add_argument("--selective", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--alignment", action="store_true")
+    parser.add_argument("--pixel-heads", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)

@@ -23,7 +23,7 @@ SURFACE = {
                        "--frames", "--height", "--width", "--tiling", "--steps", "--scheduler", "--guidance",
                        "--dynamic-cfg", "--config", "--index"},
     "bench step": BENCH_SHAPE | {"--rank", "--blocks", "--input-projection", "--sga-blocks", "--spa-blocks",
-                                 "--checkpointing", "--write-inputs"},
+                                 "--checkpointing", "--activation-budget-gib", "--base", "--write-inputs"},
     **{f"bench {target}": BENCH_SHAPE for target in ("forward", "attention", "readout", "data")},
     **{f"bench {target}": BENCH for target in ("vae", "t5", "load")},
     "check model": COMMON | {"--json"},

@@ -149,9 +149,10 @@ def test_refuses_on_every_rank(program, whole_run, world, assignment, message):
     assert not (program.directory / "refused").exists() and contents(whole_run) == before
 
 
-def test_a_sharded_base_wants_recomputation(program):
-    faults = program.train_faults("parallel.shard_base=true", "memory.checkpointing=false", output="refused", code=2)
-    assert len(faults) == 1 and "parallel.shard_base" in faults[0] and "memory.checkpointing" in faults[0]
+@pytest.mark.parametrize("base", ["streamed", "fp8"])
+def test_a_sharded_base_is_held_in_no_other_way(program, base):
+    faults = program.train_faults("parallel.shard_base=true", f"memory.base={base}", output="refused", code=2)
+    assert len(faults) == 1 and "parallel.shard_base" in faults[0] and "memory.base" in faults[0]
 
 
 def test_a_rank_with_another_configuration_is_named(program, tmp_path):
