@@ -46,6 +46,9 @@ SIZES = {
 VARIANTS = {
     "eager": dict(peer=[], checkpointing="off", title="eager"),
     "checkpointed": dict(peer=["--checkpointing"], checkpointing="on", title="eager, checkpointed"),
+    "checkpointed-kept": dict(
+        peer=["--checkpointing"], checkpointing="off", title="eager, checkpointed; ours keeps every product, in less memory"
+    ),
     "selective": dict(peer=["--selective"], checkpointing="on", title="eager, attention's output kept"),
     "compiled": dict(peer=["--compile"], checkpointing="off", title="compiled blocks"),
     "compiled-checkpointed": dict(
