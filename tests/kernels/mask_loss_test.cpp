@@ -38,7 +38,8 @@ TEST_F(MaskLoss, SumsEqualTheirDefinitions) {
         y.sum(1), (y * bce).sum(1), bce.sum(1), (s * y).sum(1), s.sum(1), (s - y).square().sum(1)};
     const auto narrow = listed(mask_sums(x_, y_)), wide = listed(mask_sums(x, y_));
     for (std::size_t i = 0; i < wanted.size(); ++i) {
-        test::expect_close(narrow[i], wanted[i], 1e-7, "sum " + std::to_string(i));
+        // Runs of 512 values are added in float32, in the order of the compiler's choice.
+        test::expect_close(narrow[i], wanted[i], 1e-6, "sum " + std::to_string(i));
         // ATen's softplus(x) is x from 20 on: 2e-9 less.
         test::expect_close(wide[i], wanted[i], 1e-11, "sum " + std::to_string(i));
     }
