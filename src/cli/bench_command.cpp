@@ -8,6 +8,7 @@
 #include "cli/bench/step.h"
 #include "cli/bench/targets.h"
 #include "cli/commands.h"
+#include "cli/compute_flags.h"
 
 namespace matrix::cli {
 namespace {
@@ -56,12 +57,7 @@ void add_step_flags(CLI::App& command, Request& r) {
 }
 
 void add_measuring_flags(CLI::App& command, Request& r) {
-    command.add_option("--dtype", r.dtype_name, "Compute dtype")
-        ->check(CLI::IsMember({"float32", "bfloat16"}))
-        ->capture_default_str();
-    command.add_option("--device", r.device_name, "Device")
-        ->check(CLI::IsMember({"cpu", "cuda"}))
-        ->capture_default_str();
+    add_compute_flags(command, r.dtype_name, r.device_name);
     command.add_option("--threads", r.threads, "Threads on the CPU; by default PyTorch's number")
         ->check(CLI::Range(1, 1024));
     command.add_option("--warmup", r.warmup, "Repetitions that do not count")

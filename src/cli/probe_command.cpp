@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/commands.h"
+#include "cli/compute_flags.h"
 #include "cli/probe/parts.h"
 #include "matrix/core/error.h"
 #include "matrix/log/log.h"
@@ -108,12 +109,7 @@ void add_flags(CLI::App& command, Request& r) {
     command.add_option("--model", r.model, "Hugging Face directory of a CogVideoX model");
     command.add_option("--inputs", r.inputs, "Safetensors file");
     command.add_option("--outputs", r.outputs, "Safetensors file to write")->required();
-    command.add_option("--dtype", r.dtype_name, "Compute dtype")
-        ->check(CLI::IsMember({"float32", "bfloat16"}))
-        ->capture_default_str();
-    command.add_option("--device", r.device_name, "Device")
-        ->check(CLI::IsMember({"cpu", "cuda"}))
-        ->capture_default_str();
+    add_compute_flags(command, r.dtype_name, r.device_name);
     command.add_flag("--grad", r.grad, "Write gradients too");
     command.add_option("--adapter", r.adapter, "A LoRA in the diffusers layout, or a checkpoint");
     command

@@ -306,9 +306,11 @@ void train_main(const TrainFlags& flags) {
         check_world(config, environment.world_size);
         static_cast<void>(adapter_to_start_from(config, found.channels));
         if (environment.rank == 0) {
-            std::cout << memory_plan(config, environment.world_size,
-                                     free_for_run(choose_device(config.model.device, 0)))
-                             .text();
+            // A plan may be made where the run's GPU is not.
+            const at::Device device = at::globalContext().hasCUDA()
+                                          ? choose_device(config.model.device, 0)
+                                          : at::Device(at::kCPU);
+            std::cout << memory_plan(config, environment.world_size, free_for_run(device)).text();
         }
         return;
     }

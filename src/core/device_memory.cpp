@@ -1,5 +1,8 @@
 #include "matrix/core/device_memory.h"
 
+#include <fstream>
+#include <string>
+
 #include "core/cpu_allocator.h"
 
 #ifdef MATRIX_WITH_CUDA
@@ -32,6 +35,18 @@ void reset_peak(c10::Device device) {
 #endif
     TORCH_CHECK(device.is_cpu(), "reset_peak: ", device);
     CpuAllocator::instance().reset_peak();
+}
+
+std::int64_t peak_resident_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+        if (word == "VmHWM:") {
+            std::int64_t kib = 0;
+            status >> kib;
+            return kib * 1024;
+        }
+    }
+    return 0;
 }
 
 std::optional<std::int64_t> free_bytes([[maybe_unused]] c10::Device device) {

@@ -69,8 +69,8 @@ Activations Activations::of(std::vector<Keep> keep, const BlockSizes& block) {
     return result;
 }
 
-Activations keep_within(std::int64_t num_blocks, const BlockSizes& block, std::int64_t kept,
-                        std::int64_t peak) {
+std::optional<Activations> keep_within(std::int64_t num_blocks, const BlockSizes& block,
+                                       std::int64_t kept, std::int64_t peak) {
     for (std::size_t level = std::size(kLevels); level-- > 0;) {
         const std::int64_t fewest = level == 0 ? num_blocks : 1;
         for (std::int64_t count = num_blocks; count >= fewest; --count) {
@@ -84,7 +84,7 @@ Activations keep_within(std::int64_t num_blocks, const BlockSizes& block, std::i
             }
         }
     }
-    return {};
+    return std::nullopt;
 }
 
 }  // namespace matrix::models

@@ -1,9 +1,10 @@
 #include "matrix/train/performance.h"
 
 #include <array>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "matrix/core/device_memory.h"
 #ifdef MATRIX_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -14,19 +15,6 @@ namespace {
 
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
-/// The most memory that the process had in use at once, in GiB.
-double peak_resident_gib() {
-    std::ifstream status("/proc/self/status");
-    for (std::string word; status >> word;) {
-        if (word == "VmHWM:") {
-            double kib = 0.0;
-            status >> kib;
-            return kib * 1024.0 / kGib;
-        }
-    }
-    return 0.0;
-}
-
 double peak_memory_gib([[maybe_unused]] at::Device device) {
 #ifdef MATRIX_WITH_CUDA
     if (device.is_cuda()) {
@@ -34,7 +22,7 @@ double peak_memory_gib([[maybe_unused]] at::Device device) {
         return static_cast<double>(stats.reserved_bytes[0].peak) / kGib;
     }
 #endif
-    return peak_resident_gib();
+    return static_cast<double>(peak_resident_bytes()) / kGib;
 }
 
 std::optional<double> peak_flops_of([[maybe_unused]] at::Device device) {

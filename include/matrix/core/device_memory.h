@@ -25,6 +25,10 @@ void use_counting_allocator();
 /// The peak becomes what is live now.
 void reset_peak(c10::Device device);
 
+/// The most that this process had resident at once, in bytes; 0 where the system does not say.
+/// What getrusage says holds of the program that started this one, too.
+[[nodiscard]] std::int64_t peak_resident_bytes();
+
 /// What a GPU has left for this process, the allocator's cache included; nothing for a CPU.
 [[nodiscard]] std::optional<std::int64_t> free_bytes(c10::Device device);
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 // Counted from the op sequence of a block (models/cogvideox/block.cpp) and held against the bytes
@@ -40,9 +41,9 @@ struct Activations {
 };
 
 /// The way to keep that runs the least again and takes at most `kept` and `peak` bytes: every block
-/// gets a level before one gets the next, the last blocks first. Empty `keep` if none does.
-[[nodiscard]] Activations keep_within(std::int64_t num_blocks, const BlockSizes& block,
-                                      std::int64_t kept,
-                                      std::int64_t peak = std::numeric_limits<std::int64_t>::max());
+/// gets a level before one gets the next, the last blocks first. Nothing if none does.
+[[nodiscard]] std::optional<Activations> keep_within(
+    std::int64_t num_blocks, const BlockSizes& block, std::int64_t kept,
+    std::int64_t peak = std::numeric_limits<std::int64_t>::max());
 
 }  // namespace matrix::models

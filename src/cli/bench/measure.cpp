@@ -53,13 +53,6 @@ std::string value_in(const char* path, const std::string& key) {
     return "";
 }
 
-/// Of this program alone: what getrusage says holds of the one that started it, too.
-std::int64_t peak_resident_bytes() {
-    std::int64_t kib = 0;
-    std::istringstream(value_in("/proc/self/status", "VmHWM")) >> kib;
-    return kib * 1024;
-}
-
 void wait_for(at::Device device) {
     if (!device.is_cpu()) {
         c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());

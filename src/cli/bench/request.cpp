@@ -1,12 +1,11 @@
 #include "cli/bench/request.h"
 
-#include <ATen/Context.h>
-
 #include <algorithm>
 #include <charconv>
 #include <numeric>
 #include <sstream>
 
+#include "cli/compute_flags.h"
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 
@@ -24,13 +23,7 @@ at::ScalarType Request::dtype() const {
 }
 
 at::Device Request::device() const {
-    if (device_name == "cpu") {
-        return at::kCPU;
-    }
-    if (!at::globalContext().hasCUDA()) {
-        throw RunError("--device: cuda was asked for and no GPU is available");
-    }
-    return {at::kCUDA, 0};
+    return compute_device(device_name);
 }
 
 std::vector<std::int64_t> parse_blocks(const std::string& text, const std::string& flag,

@@ -132,10 +132,8 @@ private:
             peak = rest - widened_bytes(where);
             kept = std::min(kept, rest - beside.ends - beside.alignment);
         }
-        models::Activations found = models::keep_within(blocks, block, kept, peak);
-        const bool fits = found.kept <= kept && found.peak <= peak &&
-                          found.keep.size() == static_cast<std::size_t>(blocks);
-        return fits ? std::optional(Choice{where, std::move(found)}) : std::nullopt;
+        std::optional<models::Activations> found = models::keep_within(blocks, block, kept, peak);
+        return found ? std::optional(Choice{where, *std::move(found)}) : std::nullopt;
     }
 
     /// Of the whole run when blocks keep the least, headroom included.

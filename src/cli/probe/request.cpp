@@ -1,9 +1,9 @@
 #include "cli/probe/request.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "cli/compute_flags.h"
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 
@@ -21,13 +21,7 @@ at::ScalarType Request::dtype() const {
 }
 
 at::Device Request::device() const {
-    if (device_name == "cpu") {
-        return at::kCPU;
-    }
-    if (!at::globalContext().hasCUDA()) {
-        throw RunError("--device: cuda was asked for and no GPU is available");
-    }
-    return {at::kCUDA, 0};
+    return compute_device(device_name);
 }
 
 std::filesystem::path Request::component(const std::string& name) const {

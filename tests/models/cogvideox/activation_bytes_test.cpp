@@ -89,7 +89,7 @@ TEST(KeepWithin, GivesEveryBlockALevelBeforeTheNext) {
     std::int64_t kept_before = 0;
     for (std::int64_t budget = 4 * kept_bytes(Keep::kInput, block);
          budget <= 4 * kept_bytes(Keep::kProducts, block); budget += 1000) {
-        const Activations found = keep_within(4, block, budget);
+        const Activations found = keep_within(4, block, budget).value();
         ASSERT_EQ(found.keep.size(), 4u);
         EXPECT_LE(found.kept, budget);
         EXPECT_GE(found.kept, kept_before);
@@ -99,9 +99,10 @@ TEST(KeepWithin, GivesEveryBlockALevelBeforeTheNext) {
         EXPECT_LE(spread, 1);
         kept_before = found.kept;
     }
-    EXPECT_GT(keep_within(4, block, 4 * kept_bytes(Keep::kProducts, block)).keep.front(),
+    EXPECT_GT(keep_within(4, block, 4 * kept_bytes(Keep::kProducts, block))->keep.front(),
               Keep::kRows);
-    EXPECT_TRUE(keep_within(4, block, 4 * kept_bytes(Keep::kInput, block) - 1).keep.empty());
+    EXPECT_FALSE(keep_within(4, block, 4 * kept_bytes(Keep::kInput, block) - 1));
+    EXPECT_TRUE(keep_within(0, block, 0)->keep.empty());  // nothing trains: nothing is kept
 }
 
 // The budget of the peak counts the backward's work too.
@@ -110,7 +111,7 @@ TEST(KeepWithin, HoldsThePeak) {
     const Activations all = Activations::of(std::vector<nn::Keep>(4, nn::Keep::kProducts), block);
     EXPECT_EQ(all.kept, 4 * kept_bytes(nn::Keep::kProducts, block));
     EXPECT_EQ(all.peak, all.kept + backward_bytes(nn::Keep::kProducts, block));
-    const Activations less = keep_within(4, block, all.kept, all.peak - 1);
+    const Activations less = keep_within(4, block, all.kept, all.peak - 1).value();
     EXPECT_LE(less.peak, all.peak - 1);
     EXPECT_LT(less.kept, all.kept);
 }
