@@ -15,6 +15,7 @@ using Action = std::function<void()>;
 
 void add_train_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
+void add_analyze_command(CLI::App& app, Action& action);
 void add_init_command(CLI::App& app, Action& action);
 void add_export_command(CLI::App& app, Action& action);
 void add_check_command(CLI::App& app, Action& action);

@@ -76,6 +76,7 @@ int main(int argc, char** argv) {
 #ifdef MATRIX_WITH_ENCODERS
     matrix::cli::add_prepare_command(app, action);
     matrix::cli::add_generate_command(app, action);
+    matrix::cli::add_analyze_command(app, action);
     matrix::cli::add_synth_command(app, action);
 #endif
     matrix::cli::add_export_command(app, action);

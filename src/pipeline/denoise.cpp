@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,10 +31,38 @@ void check_shapes(const at::Tensor& noise, const Conditions& conditions, const G
     }
 }
 
-/// v in float32 of latents [B, F, C, h, w], under prompts [num_halves B, L, D].
-at::Tensor predict(const models::Backbone& backbone, const at::Tensor& latents,
-                   const Conditions& conditions, const at::Tensor& prompts, std::int64_t num_halves,
-                   std::int64_t timestep) {
+/// The listener's taps on `count` rows of a larger batch, from `begin` on.
+std::map<std::int64_t, nn::Tap> on_rows(const std::map<std::int64_t, nn::Tap>& taps,
+                                        std::int64_t begin, std::int64_t count) {
+    std::map<std::int64_t, nn::Tap> narrowed;
+    for (const auto& [block, tap] : taps) {
+        narrowed[block] = nn::Tap(
+            [=](const nn::TapInput& input) {
+                return tap({input.query.narrow(0, begin, count), input.key.narrow(0, begin, count),
+                            input.log_sum_exp.narrow(0, begin, count), input.layout});
+            },
+            tap.over_heads);
+    }
+    return narrowed;
+}
+
+/// One step's predictions.
+struct Step {
+    const models::Backbone& backbone;
+    const Conditions& conditions;
+    const AttentionListener* listener;
+    const at::Tensor& latents;
+    std::size_t number;
+    std::int64_t timestep;
+
+    /// v in float32 under prompts [num_halves B, L, D], the conditional half last if `conditional`.
+    [[nodiscard]] at::Tensor predict(const at::Tensor& prompts, std::int64_t num_halves,
+                                     bool conditional) const;
+    [[nodiscard]] at::Tensor guided(const Guidance& guidance, double scale) const;
+};
+
+at::Tensor Step::predict(const at::Tensor& prompts, std::int64_t num_halves,
+                         bool conditional) const {
     std::vector<at::Tensor> channels = {latents};
     for (const at::Tensor& condition : {conditions.image_latents, conditions.id_map_latents}) {
         if (condition.defined()) {
@@ -45,28 +74,33 @@ at::Tensor predict(const models::Backbone& backbone, const at::Tensor& latents,
     input.hidden_states = one.repeat({num_halves, 1, 1, 1, 1});
     input.encoder_hidden_states = prompts;
     input.timestep = at::full({prompts.size(0)}, timestep, latents.options().dtype(at::kLong));
-    return backbone.forward(input, {}).sample.to(at::kFloat);
+    models::ForwardOptions options;
+    const bool heard = listener != nullptr && conditional;
+    if (heard) {
+        const std::int64_t batch = latents.size(0);
+        options.taps = on_rows(listener->taps, prompts.size(0) - batch, batch);
+    }
+    const models::BackboneOutput output = backbone.forward(input, options);
+    if (heard) {
+        listener->heard(number, timestep, output.tap_outputs);
+    }
+    return output.sample.to(at::kFloat);
 }
 
 /// v after guidance; `scale` is the step's.
-at::Tensor guided(const models::Backbone& backbone, const at::Tensor& latents,
-                  const Conditions& conditions, const Guidance& guidance, double scale,
-                  std::int64_t timestep) {
-    const auto predicted = [&](const at::Tensor& prompts, std::int64_t num_halves = 1) {
-        return predict(backbone, latents, conditions, prompts, num_halves, timestep);
-    };
+at::Tensor Step::guided(const Guidance& guidance, double scale) const {
     if (!guidance.runs()) {
-        return predicted(conditions.prompt);
+        return predict(conditions.prompt, 1, true);
     }
     at::Tensor negative, positive;
     if (guidance.batched) {
         const auto halves =
-            predicted(at::cat({conditions.negative_prompt, conditions.prompt}), 2).chunk(2);
+            predict(at::cat({conditions.negative_prompt, conditions.prompt}), 2, true).chunk(2);
         negative = halves[0];
         positive = halves[1];
     } else {
-        negative = predicted(conditions.negative_prompt);
-        positive = predicted(conditions.prompt);
+        negative = predict(conditions.negative_prompt, 1, false);
+        positive = predict(conditions.prompt, 1, true);
     }
     return negative + scale * (positive - negative);
 }
@@ -75,7 +109,8 @@ at::Tensor guided(const models::Backbone& backbone, const at::Tensor& latents,
 
 at::Tensor denoise(const models::Backbone& backbone, const diffusion::Sampler& sampler,
                    const at::Tensor& noise, const Conditions& conditions, const Guidance& guidance,
-                   const DrawNoise& draw, const std::function<void(std::int64_t steps)>& done) {
+                   const DrawNoise& draw, const std::function<void(std::int64_t steps)>& done,
+                   const AttentionListener* listener) {
     const at::NoGradGuard no_grad;
     check_shapes(noise, conditions, guidance);
     const std::vector<std::int64_t>& timesteps = sampler.timesteps();
@@ -85,7 +120,8 @@ at::Tensor denoise(const models::Backbone& backbone, const diffusion::Sampler& s
         const double scale =
             guidance.dynamic ? diffusion::dynamic_guidance(guidance.scale, num_steps, timesteps[i])
                              : guidance.scale;
-        const at::Tensor v = guided(backbone, latents, conditions, guidance, scale, timesteps[i]);
+        const Step now{backbone, conditions, listener, latents, i, timesteps[i]};
+        const at::Tensor v = now.guided(guidance, scale);
         const diffusion::Sampler::Result step =
             sampler.step(i, v, latents, old_x0, [&] { return draw(i); });
         latents = step.prev_sample.to(conditions.prompt.scalar_type());

@@ -212,7 +212,8 @@ at::Tensor VideoPipeline::encode_prompts(const at::Tensor& input_ids) const {
 }
 
 at::Tensor VideoPipeline::generate(const VideoRequest& request, const Draws& draws,
-                                   const std::function<void(std::int64_t steps)>& done) {
+                                   const std::function<void(std::int64_t steps)>& done,
+                                   const AttentionListener* listener) {
     const at::NoGradGuard no_grad;
     Impl& m = *impl_;
     m.check(request);
@@ -227,7 +228,7 @@ at::Tensor VideoPipeline::generate(const VideoRequest& request, const Draws& dra
     const CogVideoXTransformer& model = m.transformer.get([&] { return m.load_transformer(); });
     const at::Tensor latents = denoise(
         model, sampler, on_device(draws.latents(shape)), conditions, request.guidance,
-        [&](std::size_t step) { return on_device(draws.step(shape, step)); }, done);
+        [&](std::size_t step) { return on_device(draws.step(shape, step)); }, done, listener);
     m.done_with(m.transformer);
     const at::Tensor video = decode_video(m.decoder.get([&] { return m.load_vae<VaeDecoder>(); }),
                                           latents.narrow(1, size.padding, shape[1] - size.padding),

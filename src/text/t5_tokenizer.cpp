@@ -210,4 +210,11 @@ at::Tensor T5Tokenizer::input_ids(const std::vector<std::string>& texts) const {
     return ids;
 }
 
+std::string T5Tokenizer::piece(std::int64_t id) const {
+    TORCH_CHECK(id >= 0 && id < kNumPieces + kNumExtraIds, "there is no token ", id);
+    return id < kNumPieces
+               ? impl_->processor.IdToPiece(static_cast<int>(id))
+               : "<extra_id_" + std::to_string(kNumPieces + kNumExtraIds - 1 - id) + ">";
+}
+
 }  // namespace matrix::text

@@ -2,11 +2,14 @@
 
 #include "matrix/diffusion/sampler.h"
 #include "matrix/models/backbone.h"
+#include "matrix/nn/tap.h"
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 
 namespace matrix::pipeline {
 
@@ -28,6 +31,15 @@ struct Guidance {
     [[nodiscard]] bool runs() const { return scale > 1.0; }
 };
 
+/// Reads the attention of every step, of the conditional half alone: each tap sees B rows, as it
+/// would without guidance. Changes nothing.
+struct AttentionListener {
+    std::map<std::int64_t, nn::Tap> taps;  ///< by block
+    std::function<void(std::size_t step, std::int64_t timestep,
+                       const std::map<std::int64_t, at::Tensor>& tap_outputs)>
+        heard;
+};
+
 /// A standard normal tensor like the latents, for a step that draws; see Sampler::step.
 using DrawNoise = std::function<at::Tensor(std::size_t step)>;
 
@@ -35,11 +47,13 @@ using DrawNoise = std::function<at::Tensor(std::size_t step)>;
 /// conditions to latents of the same shape. The condition on image and ID map stands in both
 /// halves of the guidance, the negative prompt in the first; v is brought to float32 before they
 /// meet, and latents back to their dtype after every step. Without gradient. `done` is told the
-/// number of steps taken. RunError where a shape does not fit the model.
+/// number of steps taken, `listener`, where there is one, what its taps gave. RunError where a
+/// shape does not fit the model.
 [[nodiscard]] at::Tensor denoise(const models::Backbone& backbone,
                                  const diffusion::Sampler& sampler, const at::Tensor& noise,
                                  const Conditions& conditions, const Guidance& guidance,
                                  const DrawNoise& draw,
-                                 const std::function<void(std::int64_t steps)>& done = {});
+                                 const std::function<void(std::int64_t steps)>& done = {},
+                                 const AttentionListener* listener = nullptr);
 
 }  // namespace matrix::pipeline

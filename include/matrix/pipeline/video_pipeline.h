@@ -69,11 +69,12 @@ public:
     /// input_ids [n, L] int64 to [n, L, text width] on the CPU, in the compute dtype.
     [[nodiscard]] at::Tensor encode_prompts(const at::Tensor& input_ids) const;
 
-    /// [T, 3, H, W] float32 in [0, 1] on the CPU. `done` is told the number of steps taken.
-    /// RunError for a size that `check_size` refuses, and for a condition that the model does not
-    /// take.
+    /// [T, 3, H, W] float32 in [0, 1] on the CPU. `done` is told the number of steps taken,
+    /// `listener` what its taps gave at each. RunError for a size that `check_size` refuses, and
+    /// for a condition that the model does not take.
     [[nodiscard]] at::Tensor generate(const VideoRequest& request, const Draws& draws,
-                                      const std::function<void(std::int64_t steps)>& done = {});
+                                      const std::function<void(std::int64_t steps)>& done = {},
+                                      const AttentionListener* listener = nullptr);
 
 private:
     struct Impl;

@@ -66,6 +66,9 @@ public:
     /// `encode` of every text: [n, kMaxTokens] I64.
     [[nodiscard]] at::Tensor input_ids(const std::vector<std::string>& texts) const;
 
+    /// The token's own text, with U+2581 for the space before a word; 0 to 32099.
+    [[nodiscard]] std::string piece(std::int64_t id) const;
+
 private:
     struct Impl;
     std::unique_ptr<Impl> impl_;

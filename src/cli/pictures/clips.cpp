@@ -26,7 +26,8 @@ bool is_complete(const alignment::Supervision& s) {
            s.masks[0][0].ne(0).flatten(1).any(1).all().item<bool>();
 }
 
-/// [3, T, H, W] in [-1, 1] to [T, H, W, 3] uint8.
+}  // namespace
+
 at::Tensor to_frames(const at::Tensor& video) {
     return ((video + 1.0) * 127.5)
         .round()
@@ -35,8 +36,6 @@ at::Tensor to_frames(const at::Tensor& video) {
         .permute({1, 2, 3, 0})
         .contiguous();
 }
-
-}  // namespace
 
 at::Tensor PictureClip::track(std::int64_t entity) const {
     const at::Tensor tracks = batch.supervision.masks[0][0];  // [2, T, H, W]

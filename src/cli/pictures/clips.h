@@ -32,6 +32,9 @@ struct PictureClip {
     [[nodiscard]] std::string prompt() const;
 };
 
+/// A clip's pixels [3, T, H, W] in [-1, 1] as frames [T, H, W, 3] uint8.
+[[nodiscard]] at::Tensor to_frames(const at::Tensor& video);
+
 /// Of a video below videos/, fit for file names.
 [[nodiscard]] std::string stem_of(const std::string& video);
 
