@@ -6,7 +6,6 @@
 #include <cstdio>
 
 #include "matrix/analysis/charts.h"
-#include "matrix/core/files.h"
 
 namespace matrix::analysis {
 namespace {
@@ -29,6 +28,10 @@ figure { margin: 0 0 1rem; }
 figcaption { margin-bottom: .5rem; overflow-wrap: anywhere; }
 figure img { display: block; min-width: 620px; width: 100%; height: auto; }
 .quiet { color: #566072; font-size: .92rem; }
+@media (max-width: 480px) {
+  body { padding: .6rem; }
+  th, td { padding: .3rem; font-size: .85rem; }
+}
 )";
 
 std::string base64(const std::string& bytes) {
@@ -72,26 +75,35 @@ double score_at(const Summary& summary, std::size_t variant, std::int64_t layer)
     return at < layers.size() ? layers[at].magnitude : std::nan("");
 }
 
-/// The layers of each variant, their score on every side, and the reasons.
+/// The earlier analysis first: tables, maps and bars read from before to after.
+std::vector<const ReportSide*> in_time(const Report& report) {
+    std::vector<const ReportSide*> order;
+    for (auto side = report.sides.rbegin(); side != report.sides.rend(); ++side) {
+        order.push_back(&*side);
+    }
+    return order;
+}
+
+/// The layers of each variant and their score on every side.
 std::string choice_table(const Report& report) {
     std::string text = "<div class=\"card scroll\"><table><tr><th>what</th><th>layer</th>";
-    for (const ReportSide& side : report.sides) {
-        text += "<th>score, " + escaped(side.label) + "</th>";
+    for (const ReportSide* side : in_time(report)) {
+        text += "<th>" + escaped(side->label) + "</th>";
     }
-    text += "<th>why this layer</th></tr>\n";
+    text += "</tr>\n";
     const Summary& main = report.sides.front().summary;
     for (std::size_t v = 0; v < kVariants.size(); ++v) {
         const LayerChoice& choice = main.variants[v].choice;
         text += "<tr><td>" + escaped(std::string(kVariants[v].title)) +
                 "</td><td class=\"number\">" + layers_text(choice.layers) + "</td>";
-        for (const ReportSide& side : report.sides) {
+        for (const ReportSide* side : in_time(report)) {
             std::string scores;
             for (const std::int64_t layer : choice.layers) {
-                scores += (scores.empty() ? "" : ", ") + number(score_at(side.summary, v, layer));
+                scores += (scores.empty() ? "" : ", ") + number(score_at(side->summary, v, layer));
             }
             text += "<td class=\"number\">" + scores + "</td>";
         }
-        text += "<td>" + escaped(choice.reason) + "</td></tr>\n";
+        text += "</tr>\n";
     }
     return text + "</table></div>\n" +
            paragraph("For training: alignment.sga.blocks " + layers_text(main.sga_blocks) +
@@ -116,13 +128,10 @@ std::string variant_section(const Report& report, std::size_t v) {
     for (const ReportSide& side : report.sides) {
         maximum = std::max(maximum, largest(side.summary.variants[v].heat));
     }
-    // The earlier analysis first: bars and maps read from before to after.
-    std::vector<const ReportSide*> order;
-    for (auto side = report.sides.rbegin(); side != report.sides.rend(); ++side) {
-        order.push_back(&*side);
-    }
+    text += paragraph("Chosen: layer " + layers_text(main.choice.layers) + " (" +
+                      main.choice.reason + ").");
     text += "<div class=\"charts\">\n";
-    for (const ReportSide* side : order) {
+    for (const ReportSide* side : in_time(report)) {
         const VariantSummary& summary = side->summary.variants[v];
         series.push_back({side->label, summary.influence, summary.scores.videos.size()});
         text += card(
@@ -162,13 +171,14 @@ std::string pictures_section(const Report& report) {
                        paragraph(
                            "Left the frame with the entity's mask track outlined; right of "
                            "it where the layer's attention is, pale where it is most, the "
-                           "mean over heads and steps, each map from its least to its "
-                           "largest value. The mp4 files beside this page show all frames.");
+                           "mean over heads and steps, each frame from its least to its largest "
+                           "value. v2t is what the cells give to the entity's words, v2v what its "
+                           "cells in frame 0 give to all cells. The mp4 files beside this page "
+                           "show all frames.");
     for (const ReportPicture& picture : report.pictures) {
         text += "<figure class=\"card\"><figcaption>" + escaped(picture.caption) +
                 "</figcaption><div class=\"scroll\"><img alt=\"" + escaped(picture.caption) +
-                "\" src=\"data:image/png;base64," +
-                base64(read_text_file(picture.png, 256U << 20)) + "\"></div></figure>\n";
+                "\" src=\"data:image/jpeg;base64," + base64(picture.jpeg) + "\"></div></figure>\n";
     }
     return text;
 }

@@ -224,6 +224,20 @@ analysis::SummaryOptions summary_options(const Settings& settings,
     return options;
 }
 
+/// Its faults now, and not when everything has been read.
+void check_config_to_write(const std::string& path) {
+    std::vector<std::string> faults;
+    if (fs::exists(path)) {
+        static_cast<void>(read_run_config(path, {}, faults));
+    }
+    for (std::string& fault : faults) {
+        fault.insert(0, path + ": ");
+    }
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+}
+
 std::vector<data_source::Row> rows_of(const Settings& settings) {
     std::vector<data_source::Row> rows = data_source::read_manifest(settings.data).rows;
     if (settings.clips > 0 && static_cast<std::size_t>(settings.clips) < rows.size()) {
@@ -242,9 +256,7 @@ void analyze_main(const Settings& settings) {
     const analyze::ClipRules rules{data, tokenizer, settings.spans == "published"};
     const std::vector<data_source::Row> rows = rows_of(settings);
     const analysis::SummaryOptions summary = summary_options(settings, rows);
-    if (fs::exists(settings.write_config)) {
-        static_cast<void>(read_run_config(settings.write_config, {}));  // its faults now, not later
-    }
+    check_config_to_write(settings.write_config);
     fs::create_directories(fs::path(settings.out) / "records");
     std::optional<analyze::Analysis> beside;
     if (!settings.beside.empty()) {
@@ -260,7 +272,9 @@ void analyze_main(const Settings& settings) {
                                 : analyze::read_clips(settings, options, pipeline);
         read_missing(work, settings, rules, *reader, faults);
         cost = cost_text(reader->cost(), settings.generate);
-        log::info(cost);
+        if (!settings.json) {
+            log::info(cost);
+        }
     }
     if (!faults.empty()) {
         faults.push_back("analyze: " + std::to_string(work.size()) + " of " +

@@ -44,14 +44,20 @@ RunObservers::RunObservers(const RunConfig& config, const train::RunParts& parts
         observers_.push_back(std::make_unique<ValidationObserver>(config, parts, held_out));
     }
     // After validation, whose scores they show.
+    TensorBoardObserver* board = nullptr;
     if (parts.ranks.is_main()) {
-        observers_.push_back(std::make_unique<TensorBoardObserver>(config.output));
+        auto observer = std::make_unique<TensorBoardObserver>(config.output);
+        board = observer.get();
+        observers_.push_back(std::move(observer));
     }
 #ifdef MATRIX_WITH_ENCODERS
     if (config.validation.samples.every_steps > 0) {
         observers_.push_back(std::make_unique<samples::SamplesObserver>(config, parts, held_out));
     }
-    observers_.push_back(std::make_unique<pictures::PicturesObserver>(config, parts, held_out));
+    observers_.push_back(
+        std::make_unique<pictures::PicturesObserver>(config, parts, held_out, board));
+#else
+    static_cast<void>(board);
 #endif
 }
 

@@ -24,6 +24,11 @@ public:
                     const nlohmann::json& performance) override;
     void at_end(std::int64_t) override {}
 
+    /// A picture of a step, for observers that draw; after `at_start`.
+    void add_image(std::int64_t step, const train::TensorBoardWriter::Image& image) {
+        writer_->write(step, image);
+    }
+
 private:
     std::filesystem::path run_;
     std::unique_ptr<train::TensorBoardWriter> writer_;

@@ -71,11 +71,15 @@ at::Tensor read_image(const std::filesystem::path& path) {
     return image;
 }
 
-void write_png(const std::filesystem::path& path, const at::Tensor& image) {
+namespace {
+
+/// An image file's bytes, of the kind that `extension` names.
+std::vector<unsigned char> encode(const at::Tensor& image, const char* extension,
+                                  const std::vector<int>& parameters = {}) {
     const bool color = image.dim() == 3 && image.size(2) == 3;
     TORCH_CHECK(
         image.scalar_type() == at::kByte && (color || image.dim() == 2) && image.numel() > 0,
-        "write_png: uint8 [H, W, 3] or [H, W] wanted, not ", image.scalar_type(), " ",
+        "an image to encode: uint8 [H, W, 3] or [H, W] wanted, not ", image.scalar_type(), " ",
         image.sizes());
     const at::Tensor pixels = image.cpu().contiguous();
     const cv::Mat source(static_cast<int>(pixels.size(0)), static_cast<int>(pixels.size(1)),
@@ -86,9 +90,22 @@ void write_png(const std::filesystem::path& path, const at::Tensor& image) {
         cv::cvtColor(source, bgr, cv::COLOR_RGB2BGR);
     }
     std::vector<unsigned char> bytes;
-    cv::imencode(".png", bgr, bytes);
+    cv::imencode(extension, bgr, bytes, parameters);
+    return bytes;
+}
+
+}  // namespace
+
+void write_png(const std::filesystem::path& path, const at::Tensor& image) {
+    const std::vector<unsigned char> bytes = encode(image, ".png");
     write_file_atomically(
         path, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+}
+
+std::string encode_jpeg(const at::Tensor& image, int quality) {
+    const std::vector<unsigned char> bytes =
+        encode(image, ".jpg", {cv::IMWRITE_JPEG_QUALITY, quality});
+    return {bytes.begin(), bytes.end()};
 }
 
 }  // namespace matrix::media

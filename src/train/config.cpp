@@ -142,6 +142,15 @@ FieldTable fields(ValidationConfig& c) {
         "Held-out data set, in the training data's layout; null: training clips alone are scored.");
     table.add_section("samples", fields(c.samples),
                       "Videos on the way, in the run directory's samples/.");
+    FieldTable overlays;
+    overlays
+        .add("every_steps", c.overlays.every_steps,
+             "Steps between attention overlays, in the run directory's pictures/ and in "
+             "TensorBoard; 0: before the first and after the last step alone.")
+        .range(0);
+    table.add_section("overlays", std::move(overlays),
+                      "The supervised blocks' attention over the frames of two held-out clips "
+                      "(training clips, where there are none), beside their mask tracks.");
     return table;
 }
 

@@ -82,7 +82,9 @@ private:
 constexpr int kEventWallTime = 1, kEventStep = 2, kEventFileVersion = 3, kEventSummary = 5,
               kEventSessionLog = 7;
 constexpr int kSessionStatus = 1, kSessionStart = 1;
-constexpr int kSummaryValue = 1, kValueTag = 1, kValueSimple = 2;
+constexpr int kSummaryValue = 1, kValueTag = 1, kValueSimple = 2, kValueImage = 4;
+constexpr int kImageHeight = 1, kImageWidth = 2, kImageColorspace = 3, kImageFile = 4;
+constexpr std::uint64_t kRgb = 3;
 
 double now_seconds() {
     return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
@@ -163,6 +165,19 @@ void TensorBoardWriter::write(std::int64_t step, const Scalars& scalars) {
         value.bytes(kValueTag, tag).real(kValueSimple, static_cast<float>(number));
         summary.bytes(kSummaryValue, value.text());
     }
+    append(event(step).bytes(kEventSummary, summary.text()).text());
+}
+
+void TensorBoardWriter::write(std::int64_t step, const Image& image) {
+    Message picture;
+    picture.varint(kImageHeight, static_cast<std::uint64_t>(image.height_px))
+        .varint(kImageWidth, static_cast<std::uint64_t>(image.width_px))
+        .varint(kImageColorspace, kRgb)
+        .bytes(kImageFile, image.file);
+    Message value;
+    value.bytes(kValueTag, image.tag).bytes(kValueImage, picture.text());
+    Message summary;
+    summary.bytes(kSummaryValue, value.text());
     append(event(step).bytes(kEventSummary, summary.text()).text());
 }
 

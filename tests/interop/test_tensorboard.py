@@ -6,6 +6,8 @@ import os
 import pathlib
 import subprocess
 
+import cv2
+import numpy as np
 import pytest
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -34,6 +36,7 @@ def run(tmp_path_factory):
         "train.batch_size": 1,
         "checkpoint.every_steps": 2,
         "validation.every_steps": 2,
+        "validation.overlays.every_steps": 2,
     }.items():
         train += ["--set", f"{key}={value}"]
     matrix(*train, "--set", "train.steps=3")
@@ -85,3 +88,19 @@ def test_pictures_are_there_where_the_program_can_draw(run):
     assert (run / "pictures" / "curves.png").stat().st_size > 10_000
     assert (run / "pictures" / "summary.png").exists()
     assert (run / "pictures" / "words-matter.png").exists()
+
+
+def test_overlays_are_images(run, events):
+    """Without held-out clips those of training; each step's sheet is the file in pictures/ too."""
+    tags = events.Tags()["images"]
+    assert {tag.rsplit("/", 1)[1] for tag in tags} == {"words", "tracks"}
+    assert len(tags) == 4 and all(tag.startswith("attention/train/") for tag in tags)
+    for tag in tags:
+        images = events.Images(tag)
+        assert [image.step for image in images] == [2, 4]
+        _, _, stem, what = tag.split("/")
+        for image in images:
+            sheet = cv2.imread(str(run / f"pictures/step-{image.step:08}/attention-train-{stem}-{what}.png"))
+            shown = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+            assert shown.shape == sheet.shape == (image.height, image.width, 3)
+            assert np.abs(shown.astype(int) - sheet).mean() < 4

@@ -118,6 +118,20 @@ TEST(TensorBoard, AStepsScalarsAreOnDiskWhenWriteReturns) {
     EXPECT_EQ(event.substr(9), expected);
 }
 
+TEST(TensorBoard, AnImageIsItsFileWithItsSize) {
+    const Directory directory;
+    TensorBoardWriter writer(directory.path(), 0);
+    writer.write(7, TensorBoardWriter::Image{"a", 3, 300, "PNG"});
+    const auto records = records_of(only_file(directory.path()));
+    ASSERT_EQ(records.size(), 2u);
+    // summary of one value {tag, image (field 4) {height 3, width 300, colorspace 3, file}}.
+    const std::string expected(
+        "\x10\x07\x2a\x13\x0a\x11\x0a\x01"
+        "a\x22\x0c\x08\x03\x10\xac\x02\x18\x03\x22\x03PNG",
+        23);
+    EXPECT_EQ(records[1].substr(9), expected);
+}
+
 TEST(TensorBoard, ADirectoryThatCannotBeMadeIsNamed) {
     const Directory directory;
     std::ofstream(directory.path() / "file") << "x";

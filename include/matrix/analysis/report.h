@@ -3,7 +3,6 @@
 #include "matrix/analysis/summary.h"
 
 #include <cstddef>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -18,7 +17,7 @@ struct ReportSide {
 
 struct ReportPicture {
     std::string caption;
-    std::filesystem::path png;
+    std::string jpeg;  ///< a file's bytes
 };
 
 struct Report {
@@ -30,7 +29,7 @@ struct Report {
 };
 
 /// One HTML page with everything in it: no script, no font, no file is fetched. It reads at any
-/// width from 360 px on. RunError where a picture cannot be read.
+/// width from 360 px on.
 [[nodiscard]] std::string report_html(const Report& report);
 
 }  // namespace matrix::analysis

@@ -64,10 +64,16 @@ struct SamplesConfig {
     double guidance_scale = 6.0;
 };
 
+/// What the supervised attention looks like on the way.
+struct OverlaysConfig {
+    std::int64_t every_steps = 0;  ///< 0: before the first and after the last step alone
+};
+
 struct ValidationConfig {
     std::int64_t every_steps = 0;  ///< 0: never
     std::optional<std::string> data;
     SamplesConfig samples;
+    OverlaysConfig overlays;
 };
 
 [[nodiscard]] FieldTable fields(OptimizerConfig& config);

@@ -17,8 +17,8 @@ namespace matrix::train {
 /// the payload; little-endian.
 [[nodiscard]] std::string tfrecord(std::string_view payload);
 
-/// Scalars for TensorBoard: `events.out.tfevents.<time>.<host>.<pid>` with TensorFlow's Event
-/// messages (event.proto, version brain.Event:2).
+/// Scalars and images for TensorBoard: `events.out.tfevents.<time>.<host>.<pid>` with TensorFlow's
+/// Event messages (event.proto, version brain.Event:2).
 class TensorBoardWriter {
 public:
     /// Creates the directory and a file in it. `done` steps were done before: of earlier files of
@@ -32,6 +32,15 @@ public:
     using Scalars = std::vector<std::pair<std::string, double>>;
     /// All values of one step in one event, on disk when this returns.
     void write(std::int64_t step, const Scalars& scalars);
+
+    /// An RGB picture as a PNG or JPEG file's bytes.
+    struct Image {
+        std::string tag;
+        std::int64_t height_px = 0;
+        std::int64_t width_px = 0;
+        std::string file;
+    };
+    void write(std::int64_t step, const Image& image);
 
 private:
     void append(std::string_view event);

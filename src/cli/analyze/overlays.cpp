@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <map>
 
 #include "cli/pictures/sheet.h"
 #include "matrix/media/draw.h"
@@ -32,20 +31,17 @@ std::size_t variant_of(bool verb, bool v2v) {
     return (v2v ? 2U : 0U) + (verb ? 1U : 0U);
 }
 
-/// The map at a layer, from 0 to 1 over the frames that count.
-at::Tensor scaled_map(const analysis::VideoRecord& record, std::int64_t entity, std::int64_t layer,
-                      bool v2v) {
-    const at::Tensor map = (v2v ? record.v2v : record.v2t)[entity][layer];  // [F, gh, gw]
-    const at::Tensor counted = v2v && map.size(0) > 1 ? map.narrow(0, 1, map.size(0) - 1) : map;
-    const double low = counted.min().item<double>(), high = counted.max().item<double>();
-    return high > low ? (map - low) / (high - low) : at::zeros_like(map);
+/// A map [gh, gw] from 0 to 1.
+at::Tensor scaled(const at::Tensor& map) {
+    const at::Tensor low = map.min();
+    return (map - low) / (map.max() - low).clamp_min(1e-30);
 }
 
 /// A clip at the width of a sheet's pictures.
 class Painter {
 public:
     Painter(const DrawnClip& clip, std::int64_t width_px)
-        : clip_(clip), frames_(pictures::frames_at_width(clip.frames, width_px)) {
+        : frames_(pictures::frames_at_width(clip.frames, width_px)) {
         for (const analysis::Entity& entity : clip.entities) {
             tracks_.push_back(pictures::masks_at_width(entity.track, width_px));
         }
@@ -58,30 +54,24 @@ public:
     [[nodiscard]] at::Tensor map(std::int64_t t, std::size_t entity,
                                  const analysis::VideoRecord& record, std::int64_t layer,
                                  bool v2v) const {
-        const Key key{&record, entity, layer, v2v};
-        const auto [found, is_new] = maps_.try_emplace(key);
-        if (is_new) {
-            found->second = scaled_map(record, static_cast<std::int64_t>(entity), layer, v2v);
-        }
-        const at::Tensor heat =
-            media::overlay_heat(frames_[t], found->second[latent_frame(t)], 0, 1, 0.65);
+        const at::Tensor& maps = v2v ? record.v2v : record.v2t;  // [E, l, F, gh, gw]
+        const at::Tensor shown =
+            scaled(maps[static_cast<std::int64_t>(entity)][layer][latent_frame(t)]);
+        const at::Tensor heat = media::overlay_heat(frames_[t], shown, 0, 1, 0.65);
         return media::outline_mask(heat, tracks_[entity][t], kOutline, 1);
     }
 
 private:
-    using Key = std::tuple<const analysis::VideoRecord*, std::size_t, std::int64_t, bool>;
-    const DrawnClip& clip_;
     at::Tensor frames_;               // [T, h, w, 3]
     std::vector<at::Tensor> tracks_;  // by entity, [T, h, w]
-    mutable std::map<Key, at::Tensor> maps_;
 };
 
 std::vector<Column> columns_of(const DrawnClip& clip) {
     std::vector<Column> columns = {{"mask track", nullptr}};
     for (const DrawnClip::Reading& reading : clip.readings) {
-        const std::string label = clip.readings.size() > 1 ? reading.label + ": " : "";
-        columns.push_back({label + "reads the word", &reading, false});
-        columns.push_back({label + "found from frame 0", &reading, true});
+        const std::string label = clip.readings.size() > 1 ? reading.label + ", " : "";
+        columns.push_back({label + "v2t", &reading, false});
+        columns.push_back({label + "v2v", &reading, true});
     }
     return columns;
 }
@@ -171,14 +161,14 @@ ShownLayers shown_layers(const analysis::Summary& summary) {
     return layers;
 }
 
-std::filesystem::path draw_clip(const std::filesystem::path& directory, const std::string& stem,
-                                const DrawnClip& clip, const ShownLayers& layers) {
+at::Tensor draw_clip(const std::filesystem::path& directory, const std::string& stem,
+                     const DrawnClip& clip, const ShownLayers& layers) {
     const std::int64_t frames = clip.frames.size(0);
     const Painter painter(clip, kWidthPx), thumbnails(clip, kThumbnailPx);
     const std::vector<Column> columns = columns_of(clip);
-    const std::filesystem::path path = directory / (stem + ".png");
-    media::write_png(path,
-                     sheet(clip, painter, columns, {0, (frames - 1) / 2, frames - 1}, layers));
+    const at::Tensor stills =
+        sheet(clip, painter, columns, {0, (frames - 1) / 2, frames - 1}, layers);
+    media::write_png(directory / (stem + ".png"), stills);
 
     std::vector<at::Tensor> video;
     for (std::int64_t t = 0; t < frames; ++t) {
@@ -200,7 +190,7 @@ std::filesystem::path draw_clip(const std::filesystem::path& directory, const st
             media::write_png(directory / (stem + "-layers-" + (v2v ? "v2v" : "v2t") + ".png"), all);
         }
     }
-    return path;
+    return stills;
 }
 
 }  // namespace matrix::cli::analyze

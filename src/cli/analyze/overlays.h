@@ -31,9 +31,9 @@ using ShownLayers = std::array<std::int64_t, analysis::kVariants.size()>;
 
 /// Writes `<stem>.png`, an entity's mask and maps in the first, a middle and the last frame,
 /// `<stem>.mp4`, the same in all frames, and `<stem>-layers-v2t.png` and `-v2v.png`, the maps of
-/// all layers in the middle frame. Maps are means over heads and steps, each scaled from its least
-/// to its largest value (v2v without frame 0, where the queries stand). Returns the sheet's path.
-std::filesystem::path draw_clip(const std::filesystem::path& directory, const std::string& stem,
-                                const DrawnClip& clip, const ShownLayers& layers);
+/// all layers in the middle frame. Maps are means over heads and steps, each frame scaled from its
+/// least to its largest value. Returns the sheet.
+at::Tensor draw_clip(const std::filesystem::path& directory, const std::string& stem,
+                     const DrawnClip& clip, const ShownLayers& layers);
 
 }  // namespace matrix::cli::analyze

@@ -10,6 +10,7 @@
 #include "matrix/analysis/charts.h"
 #include "matrix/analysis/report.h"
 #include "matrix/core/files.h"
+#include "matrix/media/image.h"
 #include "matrix/media/video.h"
 
 namespace matrix::cli::analyze {
@@ -88,7 +89,8 @@ std::vector<analysis::ReportPicture> draw(const Analysis& analysis, const Report
         sheet.readings.push_back({analysis.label, *record});
         fs::create_directories(directory);
         drawn.push_back({row.video + ": " + record->prompt,
-                         draw_clip(directory, pictures::stem_of(row.video), sheet, layers)});
+                         media::encode_jpeg(
+                             draw_clip(directory, pictures::stem_of(row.video), sheet, layers))});
     }
     return drawn;
 }

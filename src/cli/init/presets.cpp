@@ -171,10 +171,10 @@ nlohmann::json run_file(const std::string& preset) {
         config.lora.rank = 32;
         config.lora.alpha = 32;
         config.lora.blocks = {0, 1, 2, 3, 4, 5, 6, 7};
-        config.alignment.sga->blocks = {3};
+        config.alignment.sga->blocks = {2};
         config.alignment.sga->weight = 0.012;
-        config.alignment.spa->blocks = {2};
-        config.alignment.spa->weight = 0.16;
+        config.alignment.spa->blocks = {1};
+        config.alignment.spa->weight = 0.09;
         config.alignment.center = "text";
         config.alignment.head = "affine";
         config.alignment.head_learning_rate = 0.06;

@@ -19,6 +19,7 @@
 #include "matrix/media/image.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/prepare/encoders.h"
+#include "matrix/train/checkpoint.h"
 #include "matrix/train/validation.h"
 
 namespace matrix::cli::pictures {
@@ -55,10 +56,16 @@ std::int64_t PicturesObserver::samples_per_step() const {
            parts_.ranks.num_replicas();
 }
 
-MapsByClip PicturesObserver::maps_of_clips() const {
+fs::path PicturesObserver::maps_before() const {
+    return directory() / "before.safetensors";
+}
+
+MapsByClip PicturesObserver::maps_of_clips(const std::string& set) const {
     MapsByClip maps;
     for (const PictureClip& clip : clips_) {
-        maps[map_key(clip)] = read_maps(parts_, config_.alignment, clip.batch);
+        if (set.empty() || clip.set == set) {
+            maps[map_key(clip)] = read_maps(parts_, config_.alignment, clip.batch);
+        }
     }
     return maps;
 }
@@ -109,7 +116,7 @@ void PicturesObserver::at_start(std::int64_t step) {
         add_clips(*held_out_, held_out_data(config_), "heldout");
     }
     if (step == 0 && !clips_.empty()) {
-        save_maps(directory() / "before.safetensors", maps_of_clips());
+        save_maps(maps_before(), maps_of_clips());
     }
 }
 
@@ -123,6 +130,10 @@ void PicturesObserver::after_step(std::int64_t step, nlohmann::json& record,
     if (record.contains("validation") || (every > 0 && step % every == 0)) {
         write_curves();
     }
+    const std::int64_t overlays = config_.validation.overlays.every_steps;
+    if (overlays > 0 && step % overlays == 0) {
+        write_overlays_of(step);
+    }
 }
 
 void PicturesObserver::at_end(std::int64_t) {
@@ -130,11 +141,10 @@ void PicturesObserver::at_end(std::int64_t) {
         return;
     }
     write_curves();
-    const fs::path before_file = directory() / "before.safetensors";
-    if (clips_.empty() || !fs::exists(before_file)) {
+    if (clips_.empty() || !fs::exists(maps_before())) {
         return;
     }
-    const MapsByClip before = load_maps(before_file), after = maps_of_clips();
+    const MapsByClip before = load_maps(maps_before()), after = maps_of_clips();
     write_overlays(before, after);
     write_word_check();
     log::info("pictures written to " + directory().string());
@@ -147,28 +157,52 @@ void PicturesObserver::write_curves() const {
     }
 }
 
-void PicturesObserver::write_overlays(const MapsByClip& before, const MapsByClip& after) const {
-    const PictureClip* shown = nullptr;
+void PicturesObserver::draw_sheets(const MapsByClip& before, const MapsByClip& after,
+                                   const DrawnSheet& drawn) const {
     for (const PictureClip& clip : clips_) {
-        const auto start = before.find(map_key(clip));
-        const ClipMaps& end = after.at(map_key(clip));
-        // A resumed run may have another data set or other terms than at step 0.
-        if (start == before.end() || start->second.words.defined() != end.words.defined() ||
-            start->second.tracks.defined() != end.tracks.defined()) {
+        const auto start = before.find(map_key(clip)), end = after.find(map_key(clip));
+        if (start == before.end() || end == after.end() ||
+            start->second.words.defined() != end->second.words.defined() ||
+            start->second.tracks.defined() != end->second.tracks.defined()) {
             continue;
         }
-        const auto write = [&](const at::Tensor& maps, MapKind kind, const char* what) {
+        const auto draw = [&](const at::Tensor& maps, MapKind kind, const char* what) {
             if (maps.defined()) {
-                media::write_png(directory() / sheet_name(clip, what),
-                                 overlay_sheet(clip, start->second, end, kind, about_run(config_)));
+                drawn(clip, what,
+                      overlay_sheet(clip, start->second, end->second, kind, about_run(config_)));
             }
         };
-        write(end.words, MapKind::kWords, "words");
-        write(end.tracks, MapKind::kTracks, "tracks");
-        if (shown == nullptr || shown->set == "train") {
-            shown = &clip;  // the first held-out clip, else a training clip
-        }
+        draw(end->second.words, MapKind::kWords, "words");
+        draw(end->second.tracks, MapKind::kTracks, "tracks");
     }
+}
+
+void PicturesObserver::write_overlays_of(std::int64_t step) const {
+    if (clips_.empty() || !fs::exists(maps_before())) {
+        return;
+    }
+    const fs::path to = directory() / train::checkpoint_directory(config_.output, step).filename();
+    fs::create_directories(to);
+    const bool held_out =
+        std::ranges::any_of(clips_, [](const PictureClip& clip) { return clip.set == "heldout"; });
+    draw_sheets(load_maps(maps_before()), maps_of_clips(held_out ? "heldout" : "train"),
+                [&](const PictureClip& clip, const char* what, const at::Tensor& sheet) {
+                    media::write_png(to / sheet_name(clip, what), sheet);
+                    board_->add_image(step,
+                                      {"attention/" + map_key(clip) + "/" + what, sheet.size(0),
+                                       sheet.size(1), media::encode_jpeg(sheet)});
+                });
+}
+
+void PicturesObserver::write_overlays(const MapsByClip& before, const MapsByClip& after) const {
+    const PictureClip* shown = nullptr;
+    draw_sheets(before, after,
+                [&](const PictureClip& clip, const char* what, const at::Tensor& sheet) {
+                    media::write_png(directory() / sheet_name(clip, what), sheet);
+                    if (shown == nullptr || shown->set == "train") {
+                        shown = &clip;  // the first held-out clip, else a training clip
+                    }
+                });
     if (shown != nullptr) {
         media::write_png(
             directory() / "summary.png",
