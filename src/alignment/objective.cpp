@@ -3,6 +3,7 @@
 #include "block_taps.h"
 #include "matrix/alignment/heads.h"
 #include "matrix/alignment/losses.h"
+#include "matrix/core/transfer.h"
 #include "presence.h"
 
 #include <ATen/ATen.h>
@@ -124,7 +125,7 @@ private:
                             continue;
                         }
                         if (!tracks.defined()) {
-                            tracks = supervision.masks[b][n].to(device_, /*non_blocking=*/true);
+                            tracks = upload(supervision.masks[b][n], device_);
                         }
                         const double share =
                             1.0 / static_cast<double>(batch * term.presence.interactions[b]);

@@ -1,6 +1,7 @@
 #include "presence.h"
 
 #include "matrix/core/shape.h"
+#include "matrix/core/transfer.h"
 
 #include <ATen/ATen.h>
 
@@ -38,7 +39,7 @@ Presence collect(const at::Tensor& counted, const at::Tensor& real) {
 at::Tensor any_from(const at::Tensor& mask, std::int64_t dim) {
     const at::Tensor flat = mask.flatten(dim);
     return flat.numel() == 0 ? at::zeros(mask.sizes().slice(0, dim), at::kBool)
-                             : flat.amax(dim).ne(0).to(at::kCPU);
+                             : on_host(flat.amax(dim).ne(0));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "logit_readout.h"
 #include "matrix/core/error.h"
+#include "matrix/core/transfer.h"
 #include "probability_readout.h"
 
 #include <ATen/ATen.h>
@@ -14,6 +15,18 @@ namespace {
 using Direction = ReadoutOptions::Direction;
 using Value = ReadoutOptions::Value;
 using Center = ReadoutOptions::Center;
+
+/// Where a contiguous [n] bool tensor on the host is set: int64.
+at::Tensor set_positions(const at::Tensor& chosen) {
+    std::vector<std::int64_t> positions;
+    const bool* is_set = chosen.const_data_ptr<bool>();
+    for (std::int64_t i = 0; i < chosen.numel(); ++i) {
+        if (is_set[i]) {
+            positions.push_back(i);
+        }
+    }
+    return at::tensor(positions, at::kLong);
+}
 
 // Entities without a chosen position keep a row of zeros, so centring leaves them alone too.
 at::Tensor centred(const at::Tensor& weights, Center center, std::int64_t num_keys) {
@@ -61,11 +74,11 @@ AttentionReadout::AttentionReadout(ReadoutOptions options, const at::Tensor& mas
                 "only v2t logits can be centred");
     const at::Tensor chosen = mask.flatten(2).ne(0);  // [B, E, n]
     const at::Tensor count = chosen.sum(2, /*keepdim=*/true).clamp_min(1);
-    weights_ = chosen.to(at::kDouble).div_(count).to(device);
+    weights_ = upload(chosen.to(at::kDouble).div_(count), device);
     if (options.value != Value::kLogits) {
-        const at::Tensor rows = chosen.to(at::kCPU).flatten(0, 1);  // [B * E, n]
+        const at::Tensor rows = on_host(chosen).flatten(0, 1).contiguous();  // [B * E, n]
         for (std::int64_t i = 0; i < rows.size(0); ++i) {
-            positions_.push_back(rows[i].nonzero().squeeze(1).to(device));
+            positions_.push_back(upload(set_positions(rows[i]), device));
         }
     }
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "matrix/core/error.h"
+#include "matrix/core/transfer.h"
 
 namespace matrix::diffusion {
 namespace {
@@ -36,7 +37,7 @@ NoiseSchedule::NoiseSchedule(const SchedulerConfig& config)
 /// sqrt(a_t), or sqrt(1 - a_t), shaped [B, 1, ...] float32 on the device of `like`.
 at::Tensor NoiseSchedule::coefficients(const at::Tensor& timestep, const at::Tensor& like,
                                        bool of_noise) const {
-    const at::Tensor on_cpu = timestep.to(at::kCPU).contiguous();
+    const at::Tensor on_cpu = on_host(timestep).contiguous();
     TORCH_CHECK(on_cpu.scalar_type() == at::kLong && on_cpu.numel() == like.size(0),
                 "timestep wants [B] int64");
     std::vector<int64_t> shape(static_cast<std::size_t>(like.dim()), 1);
@@ -51,7 +52,7 @@ at::Tensor NoiseSchedule::coefficients(const at::Tensor& timestep, const at::Ten
         const double a = alphas_cumprod_[static_cast<std::size_t>(t)];
         values.data_ptr<double>()[i] = std::sqrt(of_noise ? 1 - a : a);
     }
-    return values.to(at::kFloat).to(like.device());
+    return upload(values.to(at::kFloat), like.device());
 }
 
 at::Tensor NoiseSchedule::add_noise(const at::Tensor& latents, const at::Tensor& noise,

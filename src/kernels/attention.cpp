@@ -1,7 +1,14 @@
 #include "matrix/kernels/attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "kernels/attention_choice.h"
 
 namespace matrix::kernels {
 namespace {
@@ -9,56 +16,33 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-enum class Backend { kCpu, kCudaFlash, kCudaEfficient };
-
-Backend backend_for(const at::Tensor& query) {
-    if (!query.is_cuda()) {
-        return Backend::kCpu;
+/// The least of a few calls after one that makes what a kernel keeps.
+double cuda_seconds(const at::Tensor& on, const std::function<void()>& call) {
+    constexpr int kCalls = 3;
+    const auto timed = [&] {
+        at::detail::getCUDAHooks().deviceSynchronize(on.get_device());
+        const auto begin = std::chrono::steady_clock::now();
+        call();
+        at::detail::getCUDAHooks().deviceSynchronize(on.get_device());
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    };
+    (void)timed();
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < kCalls; ++i) {
+        least = std::min(least, timed());
     }
-    return query.scalar_type() == at::kFloat ? Backend::kCudaEfficient : Backend::kCudaFlash;
+    return least;
 }
 
-AttentionResult run(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
-    switch (backend_for(q)) {
-        case Backend::kCpu: {
-            auto [out, lse] =
-                at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, false, {}, scale);
-            return {out, lse, {}};
-        }
-        case Backend::kCudaFlash: {
-            auto r = at::_scaled_dot_product_flash_attention(q, k, v, 0.0, false, false, scale);
-            return {std::get<0>(r), std::get<1>(r), {std::get<6>(r), std::get<7>(r)}};
-        }
-        case Backend::kCudaEfficient: {
-            auto [out, lse, philox_seed, philox_offset] =
-                at::_scaled_dot_product_efficient_attention(q, k, v, {}, true, 0.0, false, scale);
-            // The kernel pads its log-sum-exp to a multiple of 32 rows; its backward wants the
-            // padding back.
-            return {out, lse.narrow(2, 0, q.size(2)), {lse, philox_seed, philox_offset}};
-        }
+/// The same for a call and its backward, which have the same shapes.
+const AttentionBackend& backend_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                    double scale) {
+    if (!q.is_cuda()) {
+        return cpu_attention();
     }
-    TORCH_CHECK(false, "unreachable");
-}
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor> run_backward(
-    const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-    const AttentionResult& result, double scale) {
-    switch (backend_for(q)) {
-        case Backend::kCpu:
-            return at::_scaled_dot_product_flash_attention_for_cpu_backward(
-                grad, q, k, v, result.output, result.log_sum_exp, 0.0, false, {}, scale);
-        case Backend::kCudaFlash:
-            return at::_scaled_dot_product_flash_attention_backward(
-                grad, q, k, v, result.output, result.log_sum_exp, {}, {}, q.size(2), k.size(2), 0.0,
-                false, result.saved[0], result.saved[1], scale);
-        case Backend::kCudaEfficient: {
-            auto grads = at::_scaled_dot_product_efficient_attention_backward(
-                grad, q, k, v, {}, result.output, result.saved[0], result.saved[1], result.saved[2],
-                0.0, {true, true, true, false}, false, scale);
-            return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads)};
-        }
-    }
-    TORCH_CHECK(false, "unreachable");
+    static AttentionChoice narrow(cuda_attentions(at::kBFloat16), cuda_seconds);
+    static AttentionChoice wide(cuda_attentions(at::kFloat), cuda_seconds);
+    return (q.scalar_type() == at::kFloat ? wide : narrow).of(q, k, v, scale);
 }
 
 struct Attention : torch::autograd::Function<Attention> {
@@ -75,9 +59,11 @@ struct Attention : torch::autograd::Function<Attention> {
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         const variable_list saved = ctx->get_saved_variables();
+        const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+        const double scale = ctx->saved_data["scale"].toDouble();
         const AttentionResult result{saved[3], saved[4], {saved.begin() + 5, saved.end()}};
-        auto [grad_q, grad_k, grad_v] = run_backward(grads[0], saved[0], saved[1], saved[2], result,
-                                                     ctx->saved_data["scale"].toDouble());
+        auto [grad_q, grad_k, grad_v] =
+            backend_for(q, k, v, scale).run_backward(grads[0], q, k, v, result, scale);
         return {grad_q, grad_k, grad_v, {}, {}};
     }
 };
@@ -92,7 +78,7 @@ AttentionResult attention(const at::Tensor& query, const at::Tensor& key, const 
     AttentionResult result;
     {
         const at::NoGradGuard no_grad;
-        result = kept ? *kept : run(query, key, value, scale);
+        result = kept ? *kept : backend_for(query, key, value, scale).run(query, key, value, scale);
     }
     at::Tensor output = Attention::apply(query, key, value, scale, result);
     return {output, result.log_sum_exp, result.saved};

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/gelu.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/pass/gelu.h"
+#include "kernels/pass/run.h"
+#include "kernels/pass/tensors.h"
+#include "kernels/self_check.h"
 #include "matrix/kernels/linear.h"
 
 namespace matrix::kernels {
@@ -23,14 +25,52 @@ void for_each_chunk(int64_t rows, Visit visit) {
     }
 }
 
+// GELU over [rows, I], which may be in place; `bias` is added on the way, or null.
+
+void gelu_pass(const at::Tensor& y, const at::Tensor& x, const float* bias) {
+    pass::with_element_of(x, [&]<class T>(T) {
+        pass::run_rows(x,
+                       pass::Gelu<T>{.x = pass::data<const T>(x),
+                                     .bias = bias,
+                                     .y = pass::data<T>(y),
+                                     .width = x.size(1)},
+                       x.size(0), x.size(1));
+    });
+}
+
+void gelu_backward_pass(const at::Tensor& grad, const at::Tensor& x, const float* bias) {
+    pass::with_element_of(x, [&]<class T>(T) {
+        pass::run_rows(x,
+                       pass::GeluBackward<T>{.x = pass::data<const T>(x),
+                                             .bias = bias,
+                                             .grad = pass::data<T>(grad),
+                                             .width = x.size(1)},
+                       x.size(0), x.size(1));
+    });
+}
+
+Comparison compare_gelu(const at::TensorOptions& options) {
+    const at::Tensor x = check_values({3, 1032}, options, 1),
+                     grad = check_values({3, 1032}, options, 2),
+                     bias = check_values(1032, options.dtype(at::kFloat), 3), y = at::empty_like(x),
+                     grad_x = grad.clone(), biased = (x.to(at::kFloat) + bias).to(x.scalar_type());
+    gelu_pass(y, x, pass::data<const float>(bias));
+    gelu_backward_pass(grad_x, x, pass::data<const float>(bias));
+    return {{y, grad_x}, {at::gelu(biased, "tanh"), at::gelu_backward(grad, biased, "tanh")}};
+}
+
+bool has_gelu(const at::Tensor& hidden) {
+    return has_passes(hidden, "GELU", compare_gelu);
+}
+
 /// Whether `hidden` [rows, I] is x w1^T and b1 is added on the way through the GELU. Where products
 /// are rounded to fewer bits, b1 is added before that.
 bool adds_bias_late(const at::Tensor& hidden) {
-    return cpu::has_loops(hidden) && hidden.scalar_type() == at::kFloat;
+    return hidden.scalar_type() == at::kFloat && has_gelu(hidden);
 }
 
 const float* late_bias(const at::Tensor& hidden, const at::Tensor& b1) {
-    return adds_bias_late(hidden) ? cpu::data<const float>(b1) : nullptr;
+    return adds_bias_late(hidden) ? pass::data<const float>(b1) : nullptr;
 }
 
 void first_product(at::Tensor hidden, const at::Tensor& x, const at::Tensor& w1,
@@ -44,32 +84,20 @@ void first_product(at::Tensor hidden, const at::Tensor& x, const at::Tensor& w1,
 
 /// `active` may be `hidden`.
 void activate(at::Tensor active, const at::Tensor& hidden, const at::Tensor& b1) {
-    if (!cpu::has_loops(hidden)) {
+    if (has_gelu(hidden)) {
+        gelu_pass(active, hidden, late_bias(hidden, b1));
+    } else {
         at::gelu_out(active, hidden, "tanh");
-        return;
     }
-    cpu::with_element_of(hidden, [&]<class T>(T) {
-        cpu::run_rows(cpu::Gelu<T>{.x = cpu::data<const T>(hidden),
-                                   .bias = late_bias(hidden, b1),
-                                   .y = cpu::data<T>(active),
-                                   .width = hidden.size(1)},
-                      hidden.size(0), hidden.size(1));
-    });
 }
 
 /// The gradient of the GELU's input in place of that of its output.
 void activate_backward_(at::Tensor grad, const at::Tensor& hidden, const at::Tensor& b1) {
-    if (!cpu::has_loops(hidden)) {
+    if (has_gelu(hidden)) {
+        gelu_backward_pass(grad, hidden, late_bias(hidden, b1));
+    } else {
         at::gelu_backward_out(grad, grad, hidden, "tanh");
-        return;
     }
-    cpu::with_element_of(hidden, [&]<class T>(T) {
-        cpu::run_rows(cpu::GeluBackward<T>{.x = cpu::data<const T>(hidden),
-                                           .bias = late_bias(hidden, b1),
-                                           .grad = cpu::data<T>(grad),
-                                           .width = hidden.size(1)},
-                      hidden.size(0), hidden.size(1));
-    });
 }
 
 /// Room for the inner activation of the longest chunk, undefined where it is not wanted.

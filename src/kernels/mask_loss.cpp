@@ -1,7 +1,9 @@
 #include "matrix/kernels/mask_loss.h"
 
-#include "kernels/cpu/mask_loss.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/pass/mask_loss.h"
+#include "kernels/pass/run.h"
+#include "kernels/pass/tensors.h"
+#include "kernels/self_check.h"
 
 #include <ATen/ATen.h>
 
@@ -50,14 +52,15 @@ std::array<at::Tensor, kNumSums> sums_in_chunks(const at::Tensor& x, const at::T
 }
 
 std::array<at::Tensor, kNumSums> sums_in_one_pass(const at::Tensor& x, const at::Tensor& y) {
-    const std::int64_t blocks = cpu::blocks_of(x.size(1));
+    const std::int64_t blocks = pass::blocks_of(x.size(1));
     const at::Tensor sums = at::empty({x.size(0), blocks, static_cast<std::int64_t>(kNumSums)},
                                       x.options().dtype(at::kDouble));
-    cpu::run_rows(cpu::MaskSums{.x = cpu::data<const float>(x),
-                                .y = cpu::data<const std::uint8_t>(y),
-                                .sums = cpu::data<double>(sums),
-                                .pixels = x.size(1)},
-                  x.size(0) * blocks, cpu::kBlockPixels);
+    pass::run_rows(x,
+                   pass::MaskSums{.x = pass::data<const float>(x),
+                                  .y = pass::data<const std::uint8_t>(y),
+                                  .sums = pass::data<double>(sums),
+                                  .pixels = x.size(1)},
+                   x.size(0) * blocks, pass::kBlockPixels);
     const at::Tensor total = sums.sum(1);
     std::array<at::Tensor, kNumSums> out;
     for (std::size_t i = 0; i < kNumSums; ++i) {
@@ -91,25 +94,38 @@ at::Tensor gradient_in_one_pass(const at::Tensor& x, const at::Tensor& y,
         at::stack({slopes.bce, slopes.extra_bce, slopes.square, slopes.everywhere, slopes.inside},
                   1)
             .to(at::kFloat)
-            .contiguous();  // [E, 5], rows of cpu::MaskSlopes
-    static_assert(sizeof(cpu::MaskSlopes) == 5 * sizeof(float));
+            .contiguous();  // [E, 5], rows of pass::MaskSlopes
+    static_assert(sizeof(pass::MaskSlopes) == 5 * sizeof(float));
     at::Tensor grad = at::empty_like(x);
-    cpu::run_rows(cpu::MaskGradient{.x = cpu::data<const float>(x),
-                                    .y = cpu::data<const std::uint8_t>(y),
-                                    .slopes = cpu::data<const cpu::MaskSlopes>(table),
-                                    .grad = cpu::data<float>(grad),
-                                    .pixels = x.size(1)},
-                  x.size(0) * cpu::blocks_of(x.size(1)), cpu::kBlockPixels);
+    pass::run_rows(x,
+                   pass::MaskGradient{.x = pass::data<const float>(x),
+                                      .y = pass::data<const std::uint8_t>(y),
+                                      .slopes = pass::data<const pass::MaskSlopes>(table),
+                                      .grad = pass::data<float>(grad),
+                                      .pixels = x.size(1)},
+                   x.size(0) * pass::blocks_of(x.size(1)), pass::kBlockPixels);
     return grad;
-}
-
-bool in_one_pass(const at::Tensor& x) {
-    return x.is_cpu() && x.scalar_type() == at::kFloat;
 }
 
 /// Bytes as they are, also of a bool; a copy of anything else.
 at::Tensor as_bytes(const at::Tensor& y) {
     return (y.scalar_type() == at::kBool ? y.view(at::kByte) : y.to(at::kByte)).contiguous();
+}
+
+Comparison compare_mask_passes(const at::TensorOptions& options) {
+    const at::Tensor x = check_values({2, pass::kBlockPixels + 1001}, options, 1) * 4,
+                     y = check_values(x.sizes(), options, 2).gt(0),
+                     slope = check_values({5, 2}, options.dtype(at::kDouble), 3);
+    const auto sums = sums_in_one_pass(x, as_bytes(y)), wanted = sums_in_chunks(x, y);
+    const MaskSlopes slopes = {slope[0], slope[1], slope[2], slope[3], slope[4]};
+    Comparison comparison{{sums.begin(), sums.end()}, {wanted.begin(), wanted.end()}};
+    comparison.by_kernel.push_back(gradient_in_one_pass(x, as_bytes(y), slopes));
+    comparison.wanted.push_back(gradient_in_chunks(x, y, slopes));
+    return comparison;
+}
+
+bool in_one_pass(const at::Tensor& x) {
+    return x.scalar_type() == at::kFloat && has_passes(x, "mask losses", compare_mask_passes);
 }
 
 void check(const at::Tensor& x, const at::Tensor& y) {

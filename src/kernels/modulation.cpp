@@ -1,7 +1,9 @@
 #include "matrix/kernels/modulation.h"
 
-#include "kernels/cpu/modulation.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/pass/modulation.h"
+#include "kernels/pass/run.h"
+#include "kernels/pass/tensors.h"
+#include "kernels/self_check.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -93,15 +95,15 @@ at::Tensor by_range(const RowValues& values, const at::Tensor& x) {
     return both;
 }
 
-cpu::RowRanges ranges_of(const at::Tensor& x, int64_t text_rows) {
+pass::RowRanges ranges_of(const at::Tensor& x, int64_t text_rows) {
     return {x.size(1), text_rows, x.size(2)};
 }
 
-void run_rows_of(const at::Tensor& x, const auto& loop) {
-    cpu::run_rows(loop, x.size(0) * x.size(1), x.size(2));
+void run_rows_of(const at::Tensor& x, const auto& pass) {
+    pass::run_rows(x, pass, x.size(0) * x.size(1), x.size(2));
 }
 
-struct CpuLayerNormModulate : torch::autograd::Function<CpuLayerNormModulate> {
+struct OnePassLayerNormModulate : torch::autograd::Function<OnePassLayerNormModulate> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
                               const std::optional<at::Tensor>& weight,
                               const std::optional<at::Tensor>& bias, double eps, int64_t text_rows,
@@ -117,16 +119,16 @@ struct CpuLayerNormModulate : torch::autograd::Function<CpuLayerNormModulate> {
         }
         at::Tensor y = at::empty_like(x);
         const at::Tensor statistics = at::empty({2, x.size(0), x.size(1)}, factor.options());
-        auto* const mean = cpu::data<float>(statistics);
-        cpu::with_element_of(x, [&]<class T>(T) {
-            run_rows_of(x, cpu::NormModulate<T>{.x = cpu::data<const T>(x),
-                                                .factor = cpu::data<float>(factor),
-                                                .offset = cpu::data<float>(offset),
-                                                .eps = static_cast<float>(eps),
-                                                .y = cpu::data<T>(y),
-                                                .mean = mean,
-                                                .rstd = mean + x.size(0) * x.size(1),
-                                                .ranges = ranges_of(x, text_rows)});
+        auto* const mean = pass::data<float>(statistics);
+        pass::with_element_of(x, [&]<class T>(T) {
+            run_rows_of(x, pass::NormModulate<T>{.x = pass::data<const T>(x),
+                                                 .factor = pass::data<float>(factor),
+                                                 .offset = pass::data<float>(offset),
+                                                 .eps = static_cast<float>(eps),
+                                                 .y = pass::data<T>(y),
+                                                 .mean = mean,
+                                                 .rstd = mean + x.size(0) * x.size(1),
+                                                 .ranges = ranges_of(x, text_rows)});
         });
         ctx->save_for_backward({input, factor, statistics});
         ctx->saved_data["text_rows"] = text_rows;
@@ -137,15 +139,15 @@ struct CpuLayerNormModulate : torch::autograd::Function<CpuLayerNormModulate> {
         const variable_list saved = ctx->get_saved_variables();
         const at::Tensor x = saved[0].contiguous(), grad = grads[0].contiguous();
         at::Tensor grad_x = at::empty_like(x);
-        const auto* const mean = cpu::data<float>(saved[2]);
-        cpu::with_element_of(x, [&]<class T>(T) {
-            run_rows_of(x, cpu::NormModulateBackward<T>{
-                               .grad = cpu::data<const T>(grad),
-                               .x = cpu::data<const T>(x),
-                               .factor = cpu::data<float>(saved[1]),
+        const auto* const mean = pass::data<float>(saved[2]);
+        pass::with_element_of(x, [&]<class T>(T) {
+            run_rows_of(x, pass::NormModulateBackward<T>{
+                               .grad = pass::data<const T>(grad),
+                               .x = pass::data<const T>(x),
+                               .factor = pass::data<float>(saved[1]),
                                .mean = mean,
                                .rstd = mean + x.size(0) * x.size(1),
-                               .grad_x = cpu::data<T>(grad_x),
+                               .grad_x = pass::data<T>(grad_x),
                                .ranges = ranges_of(x, ctx->saved_data["text_rows"].toInt())});
         });
         return {grad_x, {}, {}, {}, {}, {}, {}};
@@ -153,39 +155,74 @@ struct CpuLayerNormModulate : torch::autograd::Function<CpuLayerNormModulate> {
 };
 
 /// x + gate y, or gate y without x.
-at::Tensor cpu_add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate,
-                         int64_t text_rows) {
+at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate,
+                     int64_t text_rows) {
     at::Tensor out = at::empty(y.sizes(), y.options());
     const at::Tensor from = y.contiguous(), to = x.defined() ? x.contiguous() : x;
-    cpu::with_element_of(y, [&]<class T>(T) {
-        run_rows_of(y, cpu::AddGated<T>{.x = to.defined() ? cpu::data<const T>(to) : nullptr,
-                                        .y = cpu::data<const T>(from),
-                                        .gate = cpu::data<float>(gate),
-                                        .out = cpu::data<T>(out),
-                                        .ranges = ranges_of(y, text_rows)});
+    pass::with_element_of(y, [&]<class T>(T) {
+        run_rows_of(y, pass::AddGated<T>{.x = to.defined() ? pass::data<const T>(to) : nullptr,
+                                         .y = pass::data<const T>(from),
+                                         .gate = pass::data<float>(gate),
+                                         .out = pass::data<T>(out),
+                                         .ranges = ranges_of(y, text_rows)});
     });
     return out;
 }
 
-struct CpuGatedResidual : torch::autograd::Function<CpuGatedResidual> {
+struct OnePassGatedResidual : torch::autograd::Function<OnePassGatedResidual> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& y,
                               int64_t text_rows, const RowValues& gate,
                               const std::optional<at::Tensor>& kept) {
         const at::Tensor gates = by_range(gate, y);
         ctx->save_for_backward({gates});
         ctx->saved_data["text_rows"] = text_rows;
-        return kept ? kept->alias() : cpu_add_gated(x, y, gates, text_rows);
+        return kept ? kept->alias() : add_gated(x, y, gates, text_rows);
     }
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         return {grads[0],
-                cpu_add_gated({}, grads[0], ctx->get_saved_variables()[0],
-                              ctx->saved_data["text_rows"].toInt()),
+                add_gated({}, grads[0], ctx->get_saved_variables()[0],
+                          ctx->saved_data["text_rows"].toInt()),
                 {},
                 {},
                 {}};
     }
 };
+
+// [B, S, D] whose rows are as wide as several warps.
+constexpr std::int64_t kChecked[] = {2, 5, 1032}, kCheckedText = 2;
+
+RowValues checked_values(const at::TensorOptions& options, std::uint64_t seed) {
+    const at::Tensor both = check_values({kChecked[0], 2, kChecked[2]}, options, seed);
+    return {both.narrow(1, 0, 1), both.narrow(1, 1, 1)};
+}
+
+Comparison compare_layer_norm_modulate(const at::TensorOptions& options) {
+    const auto parameter = [&](std::uint64_t seed) {
+        return std::optional(check_values(kChecked[2], options, seed));
+    };
+    const auto with = [&]<class Function>(Function) {
+        return with_gradients(
+            [&](const auto& x) {
+                return Function::apply(x[0], parameter(1), parameter(2), 1e-5, kCheckedText,
+                                       checked_values(options, 3), checked_values(options, 4));
+            },
+            {check_values(kChecked, options, 5)});
+    };
+    return {with(OnePassLayerNormModulate()), with(LayerNormModulate())};
+}
+
+Comparison compare_gated_residual(const at::TensorOptions& options) {
+    const auto with = [&]<class Function>(Function) {
+        return with_gradients(
+            [&](const auto& x) {
+                return Function::apply(x[0], x[1], kCheckedText, checked_values(options, 1),
+                                       std::optional<at::Tensor>());
+            },
+            {check_values(kChecked, options, 2), check_values(kChecked, options, 3)});
+    };
+    return {with(OnePassGatedResidual()), with(GatedResidual())};
+}
 
 }  // namespace
 
@@ -193,9 +230,9 @@ at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias, double eps, std::int64_t text_rows,
                                const RowValues& shift, const RowValues& scale) {
     TORCH_CHECK(x.dim() == 3 && text_rows <= x.size(1), "layer_norm_modulate wants [B, S, D]");
-    if (cpu::has_loops(x)) {
-        return CpuLayerNormModulate::apply(x, optional(weight), optional(bias), eps, text_rows,
-                                           shift, scale);
+    if (has_passes(x, "LayerNorm and modulation", compare_layer_norm_modulate)) {
+        return OnePassLayerNormModulate::apply(x, optional(weight), optional(bias), eps, text_rows,
+                                               shift, scale);
     }
     return LayerNormModulate::apply(x, optional(weight), optional(bias), eps, text_rows, shift,
                                     scale);
@@ -206,8 +243,8 @@ at::Tensor gated_residual(const at::Tensor& x, const at::Tensor& y, std::int64_t
     TORCH_CHECK(x.dim() == 3 && x.sizes() == y.sizes() && x.scalar_type() == y.scalar_type(),
                 "gated_residual wants equal [B, S, D], got ", x.scalar_type(), " ", x.sizes(),
                 " and ", y.scalar_type(), " ", y.sizes());
-    if (cpu::has_loops(x)) {
-        return CpuGatedResidual::apply(x, y, text_rows, gate, kept);
+    if (has_passes(x, "gated residuals", compare_gated_residual)) {
+        return OnePassGatedResidual::apply(x, y, text_rows, gate, kept);
     }
     return GatedResidual::apply(x, y, text_rows, gate, kept);
 }

@@ -1,7 +1,9 @@
 #include "matrix/kernels/rotary.h"
 
-#include "kernels/cpu/norm_rotate.h"
-#include "kernels/cpu/tensors.h"
+#include "kernels/pass/norm_rotate.h"
+#include "kernels/pass/run.h"
+#include "kernels/pass/tensors.h"
+#include "kernels/self_check.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -58,8 +60,8 @@ struct NormRotate : torch::autograd::Function<NormRotate> {
 };
 
 template <class T>
-cpu::Heads<T> heads_of(const at::Tensor& x) {
-    return {cpu::data<T>(x), x.stride(0), x.stride(1), x.stride(2)};
+pass::Heads<T> heads_of(const at::Tensor& x) {
+    return {pass::data<T>(x), x.stride(0), x.stride(1), x.stride(2)};
 }
 
 /// Heads may lie anywhere, a head's channels must lie side by side.
@@ -67,7 +69,7 @@ at::Tensor with_joint_channels(const at::Tensor& x) {
     return x.stride(3) == 1 ? x : x.contiguous();
 }
 
-struct CpuNormRotate : torch::autograd::Function<CpuNormRotate> {
+struct OnePassNormRotate : torch::autograd::Function<OnePassNormRotate> {
     static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
                               const at::Tensor& weight, const at::Tensor& bias, double eps,
                               const std::optional<at::Tensor>& rotation, int64_t text_rows) {
@@ -76,19 +78,20 @@ struct CpuNormRotate : torch::autograd::Function<CpuNormRotate> {
                          turn = rotation ? rotation->contiguous() : at::Tensor();
         at::Tensor y = at::empty(x.sizes(), x.options());
         const at::Tensor statistics = at::empty({2, x.size(0), x.size(1), x.size(2)}, w.options());
-        auto* const mean = cpu::data<float>(statistics);
-        const cpu::HeadShape shape{x.size(1), x.size(2), x.size(3), text_rows};
-        cpu::with_element_of(x, [&]<class T>(T) {
-            cpu::run_rows(
-                cpu::NormRotate<T>{.x = heads_of<const T>(x),
-                                   .weight = cpu::data<float>(w),
-                                   .bias = cpu::data<float>(b),
-                                   .eps = static_cast<float>(eps),
-                                   .rotation = turn.defined() ? cpu::data<float>(turn) : nullptr,
-                                   .y = heads_of<T>(y),
-                                   .mean = mean,
-                                   .rstd = mean + statistics.numel() / 2,
-                                   .shape = shape},
+        auto* const mean = pass::data<float>(statistics);
+        const pass::HeadShape shape{x.size(1), x.size(2), x.size(3), text_rows};
+        pass::with_element_of(x, [&]<class T>(T) {
+            pass::run_rows(
+                x,
+                pass::NormRotate<T>{.x = heads_of<const T>(x),
+                                    .weight = pass::data<float>(w),
+                                    .bias = pass::data<float>(b),
+                                    .eps = static_cast<float>(eps),
+                                    .rotation = turn.defined() ? pass::data<float>(turn) : nullptr,
+                                    .y = heads_of<T>(y),
+                                    .mean = mean,
+                                    .rstd = mean + statistics.numel() / 2,
+                                    .shape = shape},
                 x.size(0) * x.size(1), x.size(2) * x.size(3));
         });
         ctx->save_for_backward({input, w, statistics, turn});
@@ -101,25 +104,41 @@ struct CpuNormRotate : torch::autograd::Function<CpuNormRotate> {
         const at::Tensor x = with_joint_channels(saved[0]), grad = with_joint_channels(grads[0]);
         const at::Tensor& turn = saved[3];
         at::Tensor grad_x = at::empty(x.sizes(), x.options());
-        const auto* const mean = cpu::data<float>(saved[2]);
-        const cpu::HeadShape shape{x.size(1), x.size(2), x.size(3),
-                                   ctx->saved_data["text_rows"].toInt()};
-        cpu::with_element_of(x, [&]<class T>(T) {
-            cpu::run_rows(
-                cpu::NormRotateBackward<T>{
-                    .grad = heads_of<const T>(grad),
-                    .x = heads_of<const T>(x),
-                    .weight = cpu::data<float>(saved[1]),
-                    .rotation = turn.defined() ? cpu::data<float>(turn) : nullptr,
-                    .mean = mean,
-                    .rstd = mean + saved[2].numel() / 2,
-                    .grad_x = heads_of<T>(grad_x),
-                    .shape = shape},
-                x.size(0) * x.size(1), x.size(2) * x.size(3));
+        const auto* const mean = pass::data<float>(saved[2]);
+        const pass::HeadShape shape{x.size(1), x.size(2), x.size(3),
+                                    ctx->saved_data["text_rows"].toInt()};
+        pass::with_element_of(x, [&]<class T>(T) {
+            pass::run_rows(x,
+                           pass::NormRotateBackward<T>{
+                               .grad = heads_of<const T>(grad),
+                               .x = heads_of<const T>(x),
+                               .weight = pass::data<float>(saved[1]),
+                               .rotation = turn.defined() ? pass::data<float>(turn) : nullptr,
+                               .mean = mean,
+                               .rstd = mean + saved[2].numel() / 2,
+                               .grad_x = heads_of<T>(grad_x),
+                               .shape = shape},
+                           x.size(0) * x.size(1), x.size(2) * x.size(3));
         });
         return {grad_x, {}, {}, {}, {}, {}};
     }
 };
+
+Comparison compare_norm_rotate(const at::TensorOptions& options) {
+    constexpr std::int64_t kText = 2, kRows = 7, kHeads = 3, kHeadDim = 64;
+    const at::TensorOptions wide = options.dtype(at::kFloat);
+    const at::Tensor angle = check_values({kRows - kText, 1, kHeadDim / 2}, wide, 1);
+    const auto with = [&]<class Function>(Function) {
+        return with_gradients(
+            [&](const auto& x) {
+                return Function::apply(x[0], check_values(kHeadDim, options, 2),
+                                       check_values(kHeadDim, options, 3), 1e-6,
+                                       std::optional(at::complex(angle.cos(), angle.sin())), kText);
+            },
+            {check_values({2, kRows, kHeads, kHeadDim}, options, 4)});
+    };
+    return {with(OnePassNormRotate()), with(NormRotate())};
+}
 
 }  // namespace
 
@@ -134,8 +153,8 @@ at::Tensor norm_rotate(const at::Tensor& x, const at::Tensor& weight, const at::
                 "norm_rotate: the rotation has ", rotation.sizes(), " for ", x.sizes());
     // Autograd's functions take an absent tensor as an empty optional alone.
     const auto turn = rotation.defined() ? std::optional(rotation) : std::nullopt;
-    if (cpu::has_loops(x)) {
-        return CpuNormRotate::apply(x, weight, bias, eps, turn, text_rows);
+    if (has_passes(x, "LayerNorm and rotation", compare_norm_rotate)) {
+        return OnePassNormRotate::apply(x, weight, bias, eps, turn, text_rows);
     }
     return NormRotate::apply(x, weight, bias, eps, turn, text_rows);
 }

@@ -8,6 +8,7 @@
 
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
+#include "matrix/kernels/adamw.h"
 
 namespace matrix::train {
 namespace {
@@ -51,32 +52,32 @@ AdamW::AdamW(std::map<std::string, at::Tensor> parameters, const OptimizerConfig
 
 at::Tensor AdamW::step(double factor, const at::Tensor& healthy) {
     const at::NoGradGuard no_grad;
-    std::vector<std::vector<at::Tensor>> grads(groups_.size());
+    std::vector<kernels::AdamWGroup> groups;
     std::vector<at::Tensor> all;
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-        for (const at::Tensor& value : groups_[g].values) {
+    for (const Group& group : groups_) {
+        groups.push_back({group.learning_rate * factor,
+                          group.values,
+                          {},
+                          group.exp_avg,
+                          group.exp_avg_sq,
+                          group.steps});
+        for (const at::Tensor& value : group.values) {
             // A tensor that no sample of this step reached still decays and moves by its momentum.
-            at::Tensor grad = value.grad().defined() ? value.grad() : at::zeros_like(value);
+            const at::Tensor grad =
+                value.grad().defined() ? value.grad().contiguous() : at::zeros_like(value);
             TORCH_CHECK(grad.scalar_type() == at::kFloat, "a gradient is not float32");
-            grads[g].push_back(grad);
+            groups.back().grads.push_back(grad);
             all.push_back(grad);
         }
     }
     const at::Tensor norm = at::stack(at::_foreach_norm(all, 2)).norm();  // []
-    const at::Tensor finite =
-        at::isfinite(norm).logical_and(at::isfinite(healthy.to(norm.device())));
-    const at::Tensor found_inf = finite.logical_not().to(at::kFloat);
+    const at::Tensor finite = at::isfinite(norm).logical_and(at::isfinite(healthy));
+    at::Tensor clip;
     if (config_.max_grad_norm > 0) {
-        at::_foreach_mul_(all, (config_.max_grad_norm / (norm + kClipEpsilon)).clamp_max(1.0));
+        clip = (config_.max_grad_norm / (norm + kClipEpsilon)).clamp_max(1.0);
     }
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-        Group& group = groups_[g];
-        at::_foreach_add_(group.steps, 1);
-        at::_fused_adamw_(group.values, grads[g], group.exp_avg, group.exp_avg_sq, {}, group.steps,
-                          group.learning_rate * factor, config_.betas[0], config_.betas[1],
-                          config_.weight_decay, config_.eps, false, false, {}, found_inf);
-        at::_foreach_sub_(group.steps, std::vector<at::Tensor>(group.steps.size(), found_inf));
-    }
+    kernels::adamw_(groups, {config_.betas[0], config_.betas[1], config_.eps, config_.weight_decay},
+                    clip, finite.logical_not().to(at::kFloat));
     for (auto& [name, value] : parameters_) {
         value.mutable_grad().reset();
     }

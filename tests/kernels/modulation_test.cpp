@@ -108,7 +108,8 @@ TEST_P(Modulation, Bfloat16IsNoFartherThanPlainOperations) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TextRowsAndWidth, Modulation,
-                         testing::Combine(testing::Values(0, 3, kRows), testing::Values(6, 67)));
+                         testing::Combine(testing::Values(0, 3, kRows),
+                                          testing::Values(6, 67, 1032)));
 
 TEST(ModulationThreads, HaveTheSameBits) {
     constexpr std::int64_t kMany = 301, kWidth = 257;

@@ -73,6 +73,13 @@ TEST_P(NormRotate, TakesViews) {
     test::expect_same_function([&](const auto& x) { return run(heads(x[0])).transpose(1, 2); },
                                [&](const auto& x) { return plain(heads(x[0])).transpose(1, 2); },
                                {packed}, cotangent, 1e-5);
+    // Heads that begin anywhere.
+    const auto shifted = [&](const at::Tensor& t) {
+        return t.narrow(2, 1, width).unflatten(2, {kHeads, head_dim_});
+    };
+    test::expect_same_function([&](const auto& x) { return run(shifted(x[0])); },
+                               [&](const auto& x) { return plain(shifted(x[0])); },
+                               {at::randn({2, kRows, width + 1})}, cotangent_, 1e-5);
     // Channels apart from each other.
     const auto turned = [](const at::Tensor& t) { return t.transpose(1, 3); };
     test::expect_same_function([&](const auto& x) { return turned(run(turned(x[0]))); },

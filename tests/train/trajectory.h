@@ -24,11 +24,11 @@ namespace matrix::test {
 /// be trained here.
 class Trajectory {
 public:
-    Trajectory()
+    explicit Trajectory(at::Device device = at::kCPU)
         : run(nlohmann::json::parse(std::ifstream(directory() / "run.json"))),
           reference(tensor_io::SafetensorsFile(directory() / "trajectory.safetensors").all()),
           schedule(diffusion::SchedulerConfig::from_file(directory() / "scheduler_config.json")) {
-        tensor_io::FileWeights weights(directory(), "transformer", at::kFloat, at::kCPU);
+        tensor_io::FileWeights weights(directory(), "transformer", at::kFloat, device);
         model = std::make_unique<models::CogVideoXTransformer>(
             models::CogVideoXConfig::from_file(directory() / "config.json"), weights);
         model->widen_input(48);
@@ -37,7 +37,7 @@ public:
         lora.alpha = run["alpha"];
         lora.blocks = run["lora_blocks"].get<std::vector<std::int64_t>>();
         lora::attach_new(*model, lora, 0);
-        objective = alignment::make_matrix_objective(alignment(), 0, at::kCPU);
+        objective = alignment::make_matrix_objective(alignment(), 0, device);
         trained = lora::trained_parameters(*model);
         trained.merge(objective->parameters());
         const at::NoGradGuard no_grad;

@@ -17,8 +17,8 @@ void expect_near(double actual, double expected, double relative, const std::str
 }
 
 /// Losses of every step against the reference, and the weights after the last.
-void expect_reference_run(bool accumulate, nn::Keep keep) {
-    Trajectory trajectory;
+void expect_reference_run(bool accumulate, nn::Keep keep, at::Device device = at::kCPU) {
+    Trajectory trajectory(device);
     const at::Tensor losses = trajectory.reference.at("losses"),
                      norms = trajectory.reference.at("grad_norms");
     ASSERT_EQ(losses.size(0), 20);
@@ -49,6 +49,15 @@ TEST(Trajectory, EqualsPyTorch) {
 TEST(Trajectory, EqualsPyTorchAccumulatedAndCheckpointed) {
     expect_reference_run(true, nn::Keep::kAttention);
 }
+
+#ifdef MATRIX_WITH_CUDA
+TEST(Trajectory, EqualsPyTorchOnAGpu) {
+    if (!at::globalContext().hasCUDA()) {
+        GTEST_SKIP() << "no GPU";
+    }
+    expect_reference_run(true, nn::Keep::kAttention, at::Device(at::kCUDA, 0));
+}
+#endif
 
 TEST(Trajectory, CheckpointingChangesNoBit) {
     Trajectory kept, recomputed;

@@ -16,7 +16,7 @@ struct AttentionResult {
 };
 
 /// softmax(q k^T scale) v on a fused kernel, without mask or dropout: q, k, v [B, heads, S,
-/// head_dim]. CPU: the flash kernel; CUDA: flash for bfloat16, memory-efficient for float32.
+/// head_dim]. On GPUs a shape's first call chooses the kernel; RunError where none is right.
 /// Differentiable in q, k and v. With `kept`, the result of an earlier call on equal inputs,
 /// nothing is run: its values become this call's and only the backward is left to do.
 [[nodiscard]] AttentionResult attention(const at::Tensor& query, const at::Tensor& key,

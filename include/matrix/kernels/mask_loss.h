@@ -6,8 +6,8 @@ namespace matrix::kernels {
 
 // The passes over all pixels that a mask loss is made of, forward and backward. E entities of n
 // pixels: x [E, n] logits, float32 or float64; y [E, n] zeros and ones in any dtype; s =
-// sigmoid(x). On a CPU in float32 one pass each way that reads masks of bytes as they are,
-// elsewhere a bounded number of pixels at a time.
+// sigmoid(x). In float32 one pass each way that reads masks of bytes as they are, otherwise a
+// bounded number of pixels at a time.
 
 /// Sums over an entity's pixels, each [E] float64. The cross-entropy of a pixel is log(1 +
 /// exp(-x)) where y = 1 and log(1 + exp(x)) where y = 0: finite for any finite logit.

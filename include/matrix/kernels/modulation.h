@@ -19,8 +19,8 @@ struct RowValues {
 };
 
 /// LayerNorm(x) * (1 + scale) + shift. `weight` and `bias` [D] or undefined. Saves x and the row
-/// statistics. On a CPU one pass each way, in float32 and rounded to the dtype of x once; elsewhere
-/// rounded after each operation.
+/// statistics. In float32 and bfloat16 one pass each way, in float32 and rounded to the dtype of x
+/// once; otherwise rounded after each operation.
 [[nodiscard]] at::Tensor layer_norm_modulate(const at::Tensor& x, const at::Tensor& weight,
                                              const at::Tensor& bias, double eps,
                                              std::int64_t text_rows, const RowValues& shift,

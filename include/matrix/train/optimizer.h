@@ -16,9 +16,9 @@ namespace matrix::train {
 [[nodiscard]] double learning_rate_factor(const ScheduleConfig& config, std::int64_t step,
                                           std::int64_t steps);
 
-/// AdamW (decoupled decay, bias-corrected moments) over float32 tensors by name, in one fused
-/// launch a group. Gradients are clipped by their global norm, and the whole update is skipped, on
-/// the device, where that norm is not finite.
+/// AdamW (decoupled decay, bias-corrected moments: kernels/adamw.h) over float32 tensors by name.
+/// Gradients are clipped by their global norm, and the whole update is skipped, on the device,
+/// where that norm is not finite.
 class AdamW {
 public:
     /// `heads` (names beginning with "heads.") take `head_learning_rate`, the rest the config's.

@@ -1,4 +1,4 @@
-#include "kernels/cpu/gelu.h"
+#include "kernels/pass/gelu.h"
 
 #include "kernels/cpu/exp.h"
 
@@ -51,32 +51,36 @@ MATRIX_CPU_INLINE void backward_row(const T* x, const float* bias, T* grad, std:
 }
 
 template <class T>
-MATRIX_CPU_INLINE void forward(const Gelu<T>& a, std::int64_t begin, std::int64_t end) {
+MATRIX_CPU_INLINE void forward(const pass::Gelu<T>& a, std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
         forward_row(a.x + row * a.width, a.bias, a.y + row * a.width, a.width);
     }
 }
 
 template <class T>
-MATRIX_CPU_INLINE void backward(const GeluBackward<T>& a, std::int64_t begin, std::int64_t end) {
+MATRIX_CPU_INLINE void backward(const pass::GeluBackward<T>& a, std::int64_t begin,
+                                std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
         backward_row(a.x + row * a.width, a.bias, a.grad + row * a.width, a.width);
     }
 }
 
 }  // namespace
+}  // namespace matrix::kernels::cpu
+
+namespace matrix::kernels::pass {
 
 MATRIX_CPU_CLONES void run(const Gelu<float>& a, std::int64_t begin, std::int64_t end) {
-    forward(a, begin, end);
+    cpu::forward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const Gelu<Bfloat16>& a, std::int64_t begin, std::int64_t end) {
-    forward(a, begin, end);
+    cpu::forward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const GeluBackward<float>& a, std::int64_t begin, std::int64_t end) {
-    backward(a, begin, end);
+    cpu::backward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const GeluBackward<Bfloat16>& a, std::int64_t begin, std::int64_t end) {
-    backward(a, begin, end);
+    cpu::backward(a, begin, end);
 }
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

@@ -3,10 +3,12 @@
 #include <bit>
 #include <cstdint>
 
-// What the loops of this folder are made of. They take raw pointers, so that they know nothing of
-// tensors, and the compiler makes vector code of them for several generations of processors: the
-// one that runs is chosen when the program is loaded. Helpers must be inlined into the function
-// that is cloned, or they would be compiled for the oldest generation alone.
+#include "kernels/pass/element.h"
+
+// What the loops of this folder are made of. The compiler makes vector code of them for several
+// generations of processors: the one that runs is chosen when the program is loaded. Helpers must
+// be inlined into the function that is cloned, or they would be compiled for the oldest generation
+// alone.
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__)
@@ -19,8 +21,7 @@
 
 namespace matrix::kernels::cpu {
 
-/// Storage of a bfloat16; arithmetic is in float32.
-using Bfloat16 = std::uint16_t;
+using pass::Bfloat16;
 
 MATRIX_CPU_INLINE float load(const float* x) {
     return *x;

@@ -1,4 +1,4 @@
-#include "kernels/cpu/mask_loss.h"
+#include "kernels/pass/mask_loss.h"
 
 #include <algorithm>
 
@@ -44,9 +44,9 @@ struct Block {
 };
 
 MATRIX_CPU_INLINE Block block_at(std::int64_t index, std::int64_t pixels) {
-    const std::int64_t entity = index / blocks_of(pixels);
-    const std::int64_t begin = (index - entity * blocks_of(pixels)) * kBlockPixels;
-    return {entity, entity * pixels + begin, std::min(kBlockPixels, pixels - begin)};
+    const std::int64_t entity = index / pass::blocks_of(pixels);
+    const std::int64_t begin = (index - entity * pass::blocks_of(pixels)) * pass::kBlockPixels;
+    return {entity, entity * pixels + begin, std::min(pass::kBlockPixels, pixels - begin)};
 }
 
 constexpr std::int64_t kRun = 512;  ///< pixels whose sums of values up to 1 fit float32
@@ -93,8 +93,8 @@ MATRIX_CPU_INLINE void sum_block(const float* x, const std::uint8_t* y, std::int
 }
 
 MATRIX_CPU_INLINE void gradient_block(const float* x, const std::uint8_t* y, std::int64_t count,
-                                      const MaskSlopes& given, float* grad) {
-    const MaskSlopes s = given;
+                                      const pass::MaskSlopes& given, float* grad) {
+    const pass::MaskSlopes s = given;
 #pragma omp simd
     for (std::int64_t i = 0; i < count; ++i) {
         const bool positive = y[i] != 0;
@@ -107,19 +107,23 @@ MATRIX_CPU_INLINE void gradient_block(const float* x, const std::uint8_t* y, std
 }
 
 }  // namespace
+}  // namespace matrix::kernels::cpu
+
+namespace matrix::kernels::pass {
 
 MATRIX_CPU_CLONES void run(const MaskSums& a, std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
-        const Block b = block_at(index, a.pixels);
-        sum_block(a.x + b.first, a.y + b.first, b.count, a.sums + 6 * index);
+        const cpu::Block b = cpu::block_at(index, a.pixels);
+        cpu::sum_block(a.x + b.first, a.y + b.first, b.count, a.sums + 6 * index);
     }
 }
 
 MATRIX_CPU_CLONES void run(const MaskGradient& a, std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
-        const Block b = block_at(index, a.pixels);
-        gradient_block(a.x + b.first, a.y + b.first, b.count, a.slopes[b.entity], a.grad + b.first);
+        const cpu::Block b = cpu::block_at(index, a.pixels);
+        cpu::gradient_block(a.x + b.first, a.y + b.first, b.count, a.slopes[b.entity],
+                            a.grad + b.first);
     }
 }
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

@@ -1,4 +1,4 @@
-#include "kernels/cpu/modulation.h"
+#include "kernels/pass/modulation.h"
 
 #include "kernels/cpu/layer_norm.h"
 
@@ -6,7 +6,7 @@ namespace matrix::kernels::cpu {
 namespace {
 
 /// Where the values of a row's range begin.
-MATRIX_CPU_INLINE std::int64_t values_of(RowRanges r, std::int64_t row) {
+MATRIX_CPU_INLINE std::int64_t values_of(pass::RowRanges r, std::int64_t row) {
     const std::int64_t batch = row / r.rows;
     const std::int64_t range = row - batch * r.rows < r.text_rows ? 0 : 1;
     return (2 * batch + range) * r.width;
@@ -38,7 +38,8 @@ MATRIX_CPU_INLINE void modulate_backward(const T* grad, const T* x, const float*
 }
 
 template <class T>
-MATRIX_CPU_INLINE void forward(const NormModulate<T>& a, std::int64_t begin, std::int64_t end) {
+MATRIX_CPU_INLINE void forward(const pass::NormModulate<T>& a, std::int64_t begin,
+                               std::int64_t end) {
     const std::int64_t width = a.ranges.width;
     for (std::int64_t row = begin; row < end; ++row) {
         const T* x = a.x + row * width;
@@ -51,7 +52,7 @@ MATRIX_CPU_INLINE void forward(const NormModulate<T>& a, std::int64_t begin, std
 }
 
 template <class T>
-MATRIX_CPU_INLINE void backward(const NormModulateBackward<T>& a, std::int64_t begin,
+MATRIX_CPU_INLINE void backward(const pass::NormModulateBackward<T>& a, std::int64_t begin,
                                 std::int64_t end) {
     const std::int64_t width = a.ranges.width;
     for (std::int64_t row = begin; row < end; ++row) {
@@ -78,7 +79,7 @@ MATRIX_CPU_INLINE void multiply(const T* y, const float* gate, T* out, std::int6
 }
 
 template <class T>
-MATRIX_CPU_INLINE void gated(const AddGated<T>& a, std::int64_t begin, std::int64_t end) {
+MATRIX_CPU_INLINE void gated(const pass::AddGated<T>& a, std::int64_t begin, std::int64_t end) {
     const std::int64_t width = a.ranges.width;
     for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t at = row * width;
@@ -92,26 +93,29 @@ MATRIX_CPU_INLINE void gated(const AddGated<T>& a, std::int64_t begin, std::int6
 }
 
 }  // namespace
+}  // namespace matrix::kernels::cpu
+
+namespace matrix::kernels::pass {
 
 MATRIX_CPU_CLONES void run(const NormModulate<float>& a, std::int64_t begin, std::int64_t end) {
-    forward(a, begin, end);
+    cpu::forward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormModulate<Bfloat16>& a, std::int64_t begin, std::int64_t end) {
-    forward(a, begin, end);
+    cpu::forward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormModulateBackward<float>& a, std::int64_t begin,
                            std::int64_t end) {
-    backward(a, begin, end);
+    cpu::backward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormModulateBackward<Bfloat16>& a, std::int64_t begin,
                            std::int64_t end) {
-    backward(a, begin, end);
+    cpu::backward(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const AddGated<float>& a, std::int64_t begin, std::int64_t end) {
-    gated(a, begin, end);
+    cpu::gated(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const AddGated<Bfloat16>& a, std::int64_t begin, std::int64_t end) {
-    gated(a, begin, end);
+    cpu::gated(a, begin, end);
 }
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

@@ -1,4 +1,4 @@
-#include "kernels/cpu/norm_rotate.h"
+#include "kernels/pass/norm_rotate.h"
 
 #include "kernels/cpu/layer_norm.h"
 
@@ -9,13 +9,13 @@ namespace {
 constexpr std::int64_t kUsualHeadDim = 64;
 
 template <class T>
-MATRIX_CPU_INLINE T* row_of(const Heads<T>& x, std::int64_t rows, std::int64_t row) {
+MATRIX_CPU_INLINE T* row_of(const pass::Heads<T>& x, std::int64_t rows, std::int64_t row) {
     const std::int64_t batch = row / rows;
     return x.data + batch * x.batch_stride + (row - batch * rows) * x.row_stride;
 }
 
 /// Null where the row is not rotated.
-MATRIX_CPU_INLINE const float* rotation_of(const float* rotation, const HeadShape& s,
+MATRIX_CPU_INLINE const float* rotation_of(const float* rotation, const pass::HeadShape& s,
                                            std::int64_t row) {
     const std::int64_t video_row = row % s.rows - s.text_rows;
     return rotation != nullptr && video_row >= 0 ? rotation + video_row * s.head_dim : nullptr;
@@ -85,9 +85,9 @@ MATRIX_CPU_INLINE void head_backward(const T* grad, const T* x, const float* wei
 }
 
 template <class T>
-MATRIX_CPU_INLINE void forward(const NormRotate<T>& a, std::int64_t d, std::int64_t begin,
+MATRIX_CPU_INLINE void forward(const pass::NormRotate<T>& a, std::int64_t d, std::int64_t begin,
                                std::int64_t end) {
-    const HeadShape shape = a.shape;
+    const pass::HeadShape shape = a.shape;
     for (std::int64_t row = begin; row < end; ++row) {
         const T* x = row_of(a.x, shape.rows, row);
         T* y = row_of(a.y, shape.rows, row);
@@ -103,9 +103,9 @@ MATRIX_CPU_INLINE void forward(const NormRotate<T>& a, std::int64_t d, std::int6
 }
 
 template <class T>
-MATRIX_CPU_INLINE void backward(const NormRotateBackward<T>& a, std::int64_t d, std::int64_t begin,
-                                std::int64_t end) {
-    const HeadShape shape = a.shape;
+MATRIX_CPU_INLINE void backward(const pass::NormRotateBackward<T>& a, std::int64_t d,
+                                std::int64_t begin, std::int64_t end) {
+    const pass::HeadShape shape = a.shape;
     for (std::int64_t row = begin; row < end; ++row) {
         const T* grad = row_of(a.grad, shape.rows, row);
         const T* x = row_of(a.x, shape.rows, row);
@@ -121,7 +121,7 @@ MATRIX_CPU_INLINE void backward(const NormRotateBackward<T>& a, std::int64_t d, 
 }
 
 template <class T>
-MATRIX_CPU_INLINE void of_known_length(const NormRotate<T>& a, std::int64_t begin,
+MATRIX_CPU_INLINE void of_known_length(const pass::NormRotate<T>& a, std::int64_t begin,
                                        std::int64_t end) {
     if (a.shape.head_dim == kUsualHeadDim) {
         forward(a, kUsualHeadDim, begin, end);
@@ -131,7 +131,7 @@ MATRIX_CPU_INLINE void of_known_length(const NormRotate<T>& a, std::int64_t begi
 }
 
 template <class T>
-MATRIX_CPU_INLINE void of_known_length(const NormRotateBackward<T>& a, std::int64_t begin,
+MATRIX_CPU_INLINE void of_known_length(const pass::NormRotateBackward<T>& a, std::int64_t begin,
                                        std::int64_t end) {
     if (a.shape.head_dim == kUsualHeadDim) {
         backward(a, kUsualHeadDim, begin, end);
@@ -141,20 +141,23 @@ MATRIX_CPU_INLINE void of_known_length(const NormRotateBackward<T>& a, std::int6
 }
 
 }  // namespace
+}  // namespace matrix::kernels::cpu
+
+namespace matrix::kernels::pass {
 
 MATRIX_CPU_CLONES void run(const NormRotate<float>& a, std::int64_t begin, std::int64_t end) {
-    of_known_length(a, begin, end);
+    cpu::of_known_length(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormRotate<Bfloat16>& a, std::int64_t begin, std::int64_t end) {
-    of_known_length(a, begin, end);
+    cpu::of_known_length(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormRotateBackward<float>& a, std::int64_t begin,
                            std::int64_t end) {
-    of_known_length(a, begin, end);
+    cpu::of_known_length(a, begin, end);
 }
 MATRIX_CPU_CLONES void run(const NormRotateBackward<Bfloat16>& a, std::int64_t begin,
                            std::int64_t end) {
-    of_known_length(a, begin, end);
+    cpu::of_known_length(a, begin, end);
 }
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

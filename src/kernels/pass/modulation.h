@@ -1,13 +1,12 @@
 #pragma once
 
-#include "kernels/cpu/loops.h"
+#include "kernels/pass/element.h"
 
-// Rows of a contiguous [B, S, width] buffer whose first `text_rows` of every S are text; each call
-// does rows [begin, end) of all B S. Values that differ by range are float32 [B, 2, width]: text,
-// video. No sum crosses a row, so that results depend on no split of the rows. T is float or
-// Bfloat16.
+// The B S rows of a contiguous [B, S, width] buffer whose first `text_rows` of every S are text.
+// Values that differ by range are float32 [B, 2, width]: text, video. No sum crosses a row, so that
+// results depend on no split of the rows. T is float or Bfloat16.
 
-namespace matrix::kernels::cpu {
+namespace matrix::kernels::pass {
 
 struct RowRanges {
     std::int64_t rows, text_rows, width;  ///< of one of the B
@@ -25,6 +24,8 @@ struct NormModulate {
 };
 void run(const NormModulate<float>& a, std::int64_t begin, std::int64_t end);
 void run(const NormModulate<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const NormModulate<T>& a, std::int64_t rows, Stream stream);
 
 /// The gradient of x from that of y.
 template <class T>
@@ -36,6 +37,8 @@ struct NormModulateBackward {
 };
 void run(const NormModulateBackward<float>& a, std::int64_t begin, std::int64_t end);
 void run(const NormModulateBackward<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const NormModulateBackward<T>& a, std::int64_t rows, Stream stream);
 
 /// out = x + gate y; without x, gate y.
 template <class T>
@@ -47,5 +50,7 @@ struct AddGated {
 };
 void run(const AddGated<float>& a, std::int64_t begin, std::int64_t end);
 void run(const AddGated<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const AddGated<T>& a, std::int64_t rows, Stream stream);
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

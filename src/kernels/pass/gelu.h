@@ -1,11 +1,10 @@
 #pragma once
 
-#include "kernels/cpu/loops.h"
+#include "kernels/pass/element.h"
 
-// GELU with the tanh approximation over contiguous [rows, width]; each call does rows [begin, end).
-// T is float or Bfloat16.
+// GELU with the tanh approximation over contiguous [rows, width]. T is float or Bfloat16.
 
-namespace matrix::kernels::cpu {
+namespace matrix::kernels::pass {
 
 /// y = gelu(x + bias), without bias gelu(x); y may be x.
 template <class T>
@@ -17,6 +16,8 @@ struct Gelu {
 };
 void run(const Gelu<float>& a, std::int64_t begin, std::int64_t end);
 void run(const Gelu<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const Gelu<T>& a, std::int64_t rows, Stream stream);
 
 /// grad *= gelu'(x + bias), in place.
 template <class T>
@@ -28,5 +29,7 @@ struct GeluBackward {
 };
 void run(const GeluBackward<float>& a, std::int64_t begin, std::int64_t end);
 void run(const GeluBackward<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const GeluBackward<T>& a, std::int64_t rows, Stream stream);
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

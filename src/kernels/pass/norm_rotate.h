@@ -1,12 +1,11 @@
 #pragma once
 
-#include "kernels/cpu/loops.h"
+#include "kernels/pass/element.h"
 
-// LayerNorm and rotation of the heads of [B, S, H, d]; each call does rows [begin, end) of all B S.
-// No sum crosses a head's row, so that results depend on no split of the rows. T is float or
-// Bfloat16.
+// LayerNorm and rotation of the heads of [B, S, H, d], in B S rows. No sum crosses a head's row, so
+// that results depend on no split of the rows. T is float or Bfloat16.
 
-namespace matrix::kernels::cpu {
+namespace matrix::kernels::pass {
 
 /// [B, S, H, d] with channels side by side and the rest anywhere: strides in elements.
 template <class T>
@@ -33,6 +32,8 @@ struct NormRotate {
 };
 void run(const NormRotate<float>& a, std::int64_t begin, std::int64_t end);
 void run(const NormRotate<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const NormRotate<T>& a, std::int64_t rows, Stream stream);
 
 /// The gradient of x from that of y.
 template <class T>
@@ -46,5 +47,7 @@ struct NormRotateBackward {
 };
 void run(const NormRotateBackward<float>& a, std::int64_t begin, std::int64_t end);
 void run(const NormRotateBackward<Bfloat16>& a, std::int64_t begin, std::int64_t end);
+template <class T>
+void launch(const NormRotateBackward<T>& a, std::int64_t rows, Stream stream);
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

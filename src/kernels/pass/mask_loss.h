@@ -1,11 +1,11 @@
 #pragma once
 
-#include "kernels/cpu/loops.h"
+#include "kernels/pass/element.h"
 
-// Contiguous [E, pixels] in blocks of kBlockPixels, the last of an entity short; each call does
-// blocks [begin, end) of all. Sums are within a block, so that they depend on no split.
+// Contiguous [E, pixels] in blocks of kBlockPixels, the last of an entity short: these are the
+// rows. Sums are within a block, so that they depend on no split.
 
-namespace matrix::kernels::cpu {
+namespace matrix::kernels::pass {
 
 constexpr std::int64_t kBlockPixels = 1 << 14;
 
@@ -21,6 +21,7 @@ struct MaskSums {
     std::int64_t pixels;
 };
 void run(const MaskSums& a, std::int64_t begin, std::int64_t end);
+void launch(const MaskSums& a, std::int64_t rows, Stream stream);
 
 /// Of one entity; kernels::mask_gradient says what they are.
 struct MaskSlopes {
@@ -34,5 +35,6 @@ struct MaskGradient {
     std::int64_t pixels;
 };
 void run(const MaskGradient& a, std::int64_t begin, std::int64_t end);
+void launch(const MaskGradient& a, std::int64_t rows, Stream stream);
 
-}  // namespace matrix::kernels::cpu
+}  // namespace matrix::kernels::pass

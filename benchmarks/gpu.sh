@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Everything that is to be shown on an NVIDIA GPU, in calls of under ten minutes each.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+    cat <<'TEXT'
+usage: benchmarks/gpu.sh [STAGE...]
+
+Without a stage all of them, in this order; each ends after ten minutes at most, and a later call goes on with the next:
+
+  build   the cuda preset from source (scripts/setup.sh --cuda first); where it is cut off, call it again
+  check   correctness: every fused kernel and every attention against the CPU, a training run against PyTorch's, a step
+          that waits for nothing, NCCL with one rank
+  rates   what the device does at most: a square matrix product and attention at the 5B model's size
+  step    a training step of the 5B model at 49 x 480 x 720, bfloat16, LoRA on 7, 11 and 12 and the input projection,
+          for each policy of memory
+  peer    eight blocks of that size: ours, and the same step in Python with diffusers and peft in turn, where $PYTHON
+          (python3) has them
+
+Results go to benchmarks/results/gpu/DATE-STAGE.json: a list of {"what", "exit", "result"}, where what does not fit or fails
+has its last line as its result. Exit 1 where there is no GPU or a check fails.
+TEXT
+}
+
+matrix=build/cuda/bin/matrix
+results=benchmarks/results/gpu
+python=${PYTHON:-python3}
+model=(--dtype bfloat16 --device cuda --blocks "7,11,12" --input-projection full)
+
+fail() {
+    echo "benchmarks/gpu.sh: $1" >&2
+    exit 1
+}
+
+# limited COMMAND...: until the stage's ten minutes are over.
+limited() {
+    local left=$((deadline - SECONDS))
+    timeout "$((left > 1 ? left : 1))" "$@"
+}
+
+# record WHAT COMMAND...: runs a command that prints JSON and adds it to the stage's list.
+record() {
+    local what=$1 status=0 result
+    shift
+    echo "-- $what" >&2
+    limited "$@" >"$work/out" 2>"$work/err" || status=$?
+    if [ $status = 0 ]; then
+        result=$(cat "$work/out")
+    else
+        tail -n 1 "$work/err" >&2
+        result=$(tail -n 1 "$work/err" | tr -d '\\"' | tr '\t' ' ')
+        result="\"$result\""
+    fi
+    [ ! -s "$work/list" ] || echo , >>"$work/list"
+    printf '{"what": "%s", "exit": %d, "result": %s}\n' "$what" $status "$result" >>"$work/list"
+    mkdir -p $results
+    (echo '['; cat "$work/list"; echo ']') >"$results/$(date +%F)-$stage.json"
+}
+
+step() { # NAME FLAG...
+    local name=$1
+    shift
+    record "$name" $matrix bench step --preset 5b-i2v "${model[@]}" --warmup 2 --steps 5 --json "$@"
+}
+
+build() {
+    limited scripts/build.sh cuda matrix kernels_test train_test distributed_test
+}
+
+check() {
+    local test
+    for test in 'kernels_test --gtest_filter=*OnGpu*' 'train_test --gtest_filter=HostSync.*:Trajectory.*' \
+        'distributed_test --gtest_filter=Nccl.*'; do
+        # shellcheck disable=SC2086
+        limited build/cuda/bin/$test || fail "check: $test fails"
+    done
+}
+
+rates() {
+    local rates=(--preset 5b-i2v --device cuda --warmup 2 --steps 10 --json)
+    record "attention, bfloat16" $matrix bench attention "${rates[@]}" --dtype bfloat16
+    record "attention, float32" $matrix bench attention "${rates[@]}" --dtype float32
+    record "forward, bfloat16" $matrix bench forward "${rates[@]}" --dtype bfloat16
+}
+
+steps() {
+    step "A: input, attention, log-sum-exp" --checkpointing on
+    step "A with SGA + SPA" --checkpointing on --sga-blocks 7,11 --spa-blocks 12
+    step "N: every product" --checkpointing off
+    step "F: all but GELU's input" --activation-budget-gib 28
+    step "X: input" --activation-budget-gib 5
+    step "A, streamed" --checkpointing on --base streamed
+    step "X, streamed" --activation-budget-gib 5 --base streamed
+    step "A, fp8" --checkpointing on --base fp8
+}
+
+peer() {
+    "$python" -c 'import torch, diffusers, peft' 2>/dev/null ||
+        fail "peer: $python has no torch, diffusers and peft; name one that has in PYTHON"
+    local shape=layers=8,heads=48,head_dim=64,frames=13,height=60,width=90
+    local ours=("$matrix" bench step --shape "$shape" --dtype bfloat16 --device cuda --blocks "5,6,7" --json)
+    local theirs=("$python" benchmarks/peer.py "$work/inputs" --device cuda --warmup 3 --steps 10)
+    record "inputs" "${ours[@]}" --warmup 0 --steps 1 --write-inputs "$work/inputs"
+    local policy
+    for policy in on off; do
+        record "ours, checkpointing $policy" "${ours[@]}" --checkpointing $policy --warmup 3 --steps 10
+    done
+    for policy in "" --checkpointing --selective; do
+        # shellcheck disable=SC2086
+        record "peer, eager $policy" "${theirs[@]}" $policy
+        # shellcheck disable=SC2086
+        record "peer, compiled $policy" "${theirs[@]}" --compile $policy
+    done
+}
+
+stages=("$@")
+[ $# -gt 0 ] || stages=(build check rates step peer)
+for stage in "${stages[@]}"; do
+    case $stage in
+        build | check | rates | step | peer) ;;
+        -h | --help) usage && exit 0 ;;
+        *) usage >&2 && exit 2 ;;
+    esac
+done
+nvidia-smi -L 2>/dev/null | grep -q '^GPU ' || fail "no NVIDIA GPU here: nvidia-smi finds none"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for stage in "${stages[@]}"; do
+    echo "== $stage"
+    deadline=$((SECONDS + 590))
+    : >"$work/list"
+    if [ "$stage" = step ]; then steps; else "$stage"; fi
+done

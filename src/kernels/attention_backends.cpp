@@ -1,0 +1,86 @@
+#include "kernels/attention_backends.h"
+
+#include <ATen/ATen.h>
+
+namespace matrix::kernels {
+namespace {
+
+AttentionBackend flash() {
+    return {
+        "flash",
+        [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           double scale) -> AttentionResult {
+            auto r = at::_scaled_dot_product_flash_attention(q, k, v, 0.0, false, false, scale);
+            return {std::get<0>(r), std::get<1>(r), {std::get<6>(r), std::get<7>(r)}};
+        },
+        [](const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           const AttentionResult& result, double scale) -> AttentionGradients {
+            return at::_scaled_dot_product_flash_attention_backward(
+                grad, q, k, v, result.output, result.log_sum_exp, {}, {}, q.size(2), k.size(2), 0.0,
+                false, result.saved[0], result.saved[1], scale);
+        }};
+}
+
+AttentionBackend efficient() {
+    return {
+        "memory-efficient",
+        [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           double scale) -> AttentionResult {
+            auto [out, lse, philox_seed, philox_offset] =
+                at::_scaled_dot_product_efficient_attention(q, k, v, {}, true, 0.0, false, scale);
+            // The kernel pads its log-sum-exp to a multiple of 32 rows; its backward wants the
+            // padding back.
+            return {out, lse.narrow(2, 0, q.size(2)), {lse, philox_seed, philox_offset}};
+        },
+        [](const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           const AttentionResult& result, double scale) -> AttentionGradients {
+            auto grads = at::_scaled_dot_product_efficient_attention_backward(
+                grad, q, k, v, {}, result.output, result.saved[0], result.saved[1], result.saved[2],
+                0.0, {true, true, true, false}, false, scale);
+            return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads)};
+        }};
+}
+
+AttentionBackend cudnn() {
+    return {
+        "cuDNN",
+        [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           double scale) -> AttentionResult {
+            auto r = at::_scaled_dot_product_cudnn_attention(q, k, v, {}, true, 0.0, false, false,
+                                                             scale);
+            const at::Tensor& lse = std::get<1>(r);  // [B, H, S, 1]
+            return {std::get<0>(r), lse.flatten(2), {lse, std::get<6>(r), std::get<7>(r)}};
+        },
+        [](const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           const AttentionResult& result, double scale) -> AttentionGradients {
+            return at::_scaled_dot_product_cudnn_attention_backward(
+                grad, q, k, v, result.output, result.saved[0], result.saved[1], result.saved[2], {},
+                {}, {}, q.size(2), k.size(2), 0.0, false, scale);
+        }};
+}
+
+}  // namespace
+
+const AttentionBackend& cpu_attention() {
+    static const AttentionBackend backend = {
+        "CPU flash",
+        [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           double scale) -> AttentionResult {
+            auto [out, lse] =
+                at::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, false, {}, scale);
+            return {out, lse, {}};
+        },
+        [](const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+           const AttentionResult& result, double scale) -> AttentionGradients {
+            return at::_scaled_dot_product_flash_attention_for_cpu_backward(
+                grad, q, k, v, result.output, result.log_sum_exp, 0.0, false, {}, scale);
+        }};
+    return backend;
+}
+
+std::vector<AttentionBackend> cuda_attentions(at::ScalarType dtype) {
+    return dtype == at::kFloat ? std::vector{efficient()}
+                               : std::vector{cudnn(), flash(), efficient()};
+}
+
+}  // namespace matrix::kernels

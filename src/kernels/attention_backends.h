@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "matrix/kernels/attention.h"
+
+namespace matrix::kernels {
+
+using AttentionGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of q, k, v
+
+/// A fused kernel for attention and its backward, on q, k, v as kernels::attention has them.
+struct AttentionBackend {
+    std::string name;
+    std::function<AttentionResult(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                  double scale)>
+        run;
+    std::function<AttentionGradients(const at::Tensor& grad, const at::Tensor& q,
+                                     const at::Tensor& k, const at::Tensor& v,
+                                     const AttentionResult& result, double scale)>
+        run_backward;
+};
+
+/// CPUs have one; it also takes float64.
+[[nodiscard]] const AttentionBackend& cpu_attention();
+
+/// What may do on a GPU, in no order: cuDNN, flash and memory-efficient, of which float32 has only
+/// the last. None of them is ever given a mask or dropout, with which some are known to be wrong.
+[[nodiscard]] std::vector<AttentionBackend> cuda_attentions(at::ScalarType dtype);
+
+}  // namespace matrix::kernels

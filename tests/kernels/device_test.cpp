@@ -1,0 +1,172 @@
+// On a GPU, where there is one: kernels and attention there against the CPU's, which other tests
+// hold against definitions. Empty in a program that is built without MATRIX_WITH_CUDA.
+
+#ifdef MATRIX_WITH_CUDA
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "gradients.h"
+#include "kernels/attention_choice.h"
+#include "matrix/kernels/adamw.h"
+#include "matrix/kernels/feed_forward.h"
+#include "matrix/kernels/mask_loss.h"
+#include "matrix/kernels/modulation.h"
+#include "matrix/kernels/rotary.h"
+
+namespace matrix::kernels {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using Of = std::function<at::Tensor(const Tensors& x, const Tensors& constants)>;
+
+class OnGpu : public testing::TestWithParam<at::ScalarType> {
+protected:
+    void SetUp() override {
+        if (!at::globalContext().hasCUDA()) {
+            GTEST_SKIP() << "no GPU";
+        }
+        at::manual_seed(8);
+        testing::internal::CaptureStderr();
+    }
+    void TearDown() override {
+        if (at::globalContext().hasCUDA()) {
+            const std::string text = testing::internal::GetCapturedStderr();
+            EXPECT_EQ(text.find("is not used"), std::string::npos) << text;
+        }
+    }
+
+    [[nodiscard]] static Tensors on(at::Device device, const Tensors& all) {
+        Tensors moved;
+        for (const at::Tensor& t : all) {
+            moved.push_back(t.to(device));
+        }
+        return moved;
+    }
+    /// Value and gradients of x, in the dtype of the case: both round each result once.
+    void expect_like_cpu(const Of& of, const Tensors& x, const Tensors& constants) const {
+        const double tolerance = GetParam() == at::kFloat ? 2e-5 : 1e-2;
+        std::vector<test::Differentiated> results;
+        at::Tensor cotangent;
+        for (const at::Device device : {at::Device(at::kCPU), at::Device(at::kCUDA, 0)}) {
+            Tensors values = on(device, x), rest = on(device, constants);
+            for (Tensors* all : {&values, &rest}) {
+                for (at::Tensor& t : *all) {
+                    t = t.is_complex() ? t : t.to(GetParam());
+                }
+            }
+            if (!cotangent.defined()) {
+                cotangent = at::randn_like(of(values, rest));
+            }
+            results.push_back(
+                test::differentiate([&](const Tensors& leaves) { return of(leaves, rest); }, values,
+                                    cotangent.to(device)));
+        }
+        test::expect_close(results[1].output, results[0].output, tolerance, "output");
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            test::expect_close(results[1].grads[i], results[0].grads[i], tolerance,
+                               "gradient " + std::to_string(i));
+        }
+    }
+};
+
+RowValues rows(const at::Tensor& both) {
+    return {both.narrow(1, 0, 1), both.narrow(1, 1, 1)};
+}
+
+// The width of CogVideoX-5B, and one of no vectors.
+TEST_P(OnGpu, Modulation) {
+    for (const std::int64_t width : {3072, 67}) {
+        const auto values = [&] { return at::randn({2, 2, width}); };
+        expect_like_cpu(
+            [](const Tensors& x, const Tensors& c) {
+                return layer_norm_modulate(x[0], c[0], c[1], 1e-5, 40, rows(c[2]), rows(c[3]));
+            },
+            {at::randn({2, 101, width}) + 1},
+            {at::randn({width}), at::randn({width}), values(), values()});
+        expect_like_cpu([](const Tensors& x,
+                           const Tensors& c) { return gated_residual(x[0], x[1], 40, rows(c[0])); },
+                        {at::randn({2, 101, width}), at::randn({2, 101, width})}, {values()});
+    }
+}
+
+TEST_P(OnGpu, NormRotate) {
+    for (const std::int64_t d : {64, 38}) {
+        const at::Tensor angle = at::randn({91, 1, d / 2});
+        expect_like_cpu(
+            [&](const Tensors& x, const Tensors& c) {
+                const at::Tensor heads = x[0].narrow(2, 3 * d, 3 * d).unflatten(2, {3, d});
+                return norm_rotate(heads, c[0], c[1], 1e-6, c[2], 10).transpose(1, 2);
+            },
+            {at::randn({2, 101, 9 * d})},
+            {at::randn({d}), at::randn({d}), at::complex(angle.cos(), angle.sin())});
+    }
+}
+
+TEST_P(OnGpu, FeedForward) {
+    for (const auto mode : {FeedForwardMode::kKeepHidden, FeedForwardMode::kRecompute}) {
+        expect_like_cpu(
+            [&](const Tensors& x, const Tensors& c) {
+                return feed_forward(x[0], c[0], c[1], c[2], c[3], mode);
+            },
+            {at::randn({1, 700, 64})},
+            {at::randn({256, 64}) / 8, at::randn({256}), at::randn({64, 256}) / 16,
+             at::randn({64})});
+    }
+}
+
+// Each candidate alone, so that it is the one or an error.
+TEST_P(OnGpu, EveryAttentionAgreesWithMath) {
+    const at::Device gpu(at::kCUDA, 0);
+    for (const std::int64_t head_dim : {64, 128}) {
+        const at::Tensor q = at::randn({1, 2, 100, head_dim}).to(gpu, GetParam());
+        for (const AttentionBackend& backend : cuda_attentions(GetParam())) {
+            AttentionChoice choice({backend}, {});
+            EXPECT_NO_THROW((void)choice.of(q, q, q, 0.125)) << backend.name << ' ' << head_dim;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(InEachDtype, OnGpu, testing::Values(at::kFloat, at::kBFloat16));
+
+class OnGpuInFloat32 : public OnGpu {};
+
+TEST_P(OnGpuInFloat32, MaskLoss) {
+    const at::Device gpu(at::kCUDA, 0);
+    const at::Tensor x = at::randn({3, 40'003}) * 6, y = at::randn({3, 40'003}).gt(1);
+    const auto slopes = [&](at::Device device) {
+        const at::Tensor s = at::ones({3}, at::kDouble).to(device);
+        return MaskSlopes{s, s * 2, s * 3, s * 4, s * 5};
+    };
+    test::expect_close(mask_sums(x.to(gpu), y.to(gpu)).all_bce, mask_sums(x, y).all_bce, 1e-6,
+                       "cross-entropy");
+    test::expect_close(mask_gradient(x.to(gpu), y.to(gpu), slopes(gpu)),
+                       mask_gradient(x, y, slopes(at::kCPU)), 1e-6, "gradient");
+}
+
+TEST_P(OnGpuInFloat32, AdamW) {
+    const Tensors start = {at::randn({40'000}), at::randn({40'000}), at::randn({40'000}),
+                           at::rand({40'000})};
+    Tensors results;
+    for (const at::Device device : {at::Device(at::kCPU), at::Device(at::kCUDA, 0)}) {
+        const auto copy = [&](std::size_t i) {
+            return Tensors{start[i].to(device, at::kFloat, false, true)};
+        };
+        const auto scalar = [&](double value) {
+            return at::full({}, value, at::TensorOptions(at::kFloat).device(device));
+        };
+        const AdamWGroup group{0.1, copy(0), copy(1), copy(2), copy(3), {scalar(4)}};
+        adamw_({group}, {0.9, 0.95, 1e-8, 0.1}, scalar(0.5), scalar(0));
+        results.push_back(group.values[0]);
+    }
+    test::expect_close(results[1], results[0], 1e-6, "values");
+}
+
+INSTANTIATE_TEST_SUITE_P(Alone, OnGpuInFloat32, testing::Values(at::kFloat));
+
+}  // namespace
+}  // namespace matrix::kernels
+
+#endif
