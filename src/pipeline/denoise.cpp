@@ -30,10 +30,11 @@ void check_shapes(const at::Tensor& noise, const Conditions& conditions, const G
     }
 }
 
-/// v in float32 of latents [B, F, C, h, w], under prompts [num_halves B, L, D].
+/// v in float32 of latents [B, F, C, h, w], under prompts [num_passes B, L, D], the last of them
+/// the perturbed pass where there is a perturbation.
 at::Tensor predict(const models::Backbone& backbone, const at::Tensor& latents,
-                   const Conditions& conditions, const at::Tensor& prompts, std::int64_t num_halves,
-                   std::int64_t timestep) {
+                   const Conditions& conditions, const at::Tensor& prompts, std::int64_t num_passes,
+                   const Perturbation* perturbation, std::int64_t timestep) {
     std::vector<at::Tensor> channels = {latents};
     for (const at::Tensor& condition : {conditions.image_latents, conditions.id_map_latents}) {
         if (condition.defined()) {
@@ -42,33 +43,46 @@ at::Tensor predict(const models::Backbone& backbone, const at::Tensor& latents,
     }
     const at::Tensor one = at::cat(channels, 2);  // [B, F, n C, h, w]
     models::BackboneInput input;
-    input.hidden_states = one.repeat({num_halves, 1, 1, 1, 1});
+    input.hidden_states = one.repeat({num_passes, 1, 1, 1, 1});
     input.encoder_hidden_states = prompts;
     input.timestep = at::full({prompts.size(0)}, timestep, latents.options().dtype(at::kLong));
-    return backbone.forward(input, {}).sample.to(at::kFloat);
+    models::ForwardOptions options;
+    if (perturbation != nullptr) {
+        options.edits = perturbation->edits(prompts.size(0) - latents.size(0));
+    }
+    return backbone.forward(input, options).sample.to(at::kFloat);
 }
 
 /// v after guidance; `scale` is the step's.
 at::Tensor guided(const models::Backbone& backbone, const at::Tensor& latents,
                   const Conditions& conditions, const Guidance& guidance, double scale,
                   std::int64_t timestep) {
-    const auto predicted = [&](const at::Tensor& prompts, std::int64_t num_halves = 1) {
-        return predict(backbone, latents, conditions, prompts, num_halves, timestep);
-    };
-    if (!guidance.runs()) {
-        return predicted(conditions.prompt);
+    std::vector<at::Tensor> prompts;
+    if (guidance.runs()) {
+        prompts.push_back(conditions.negative_prompt);
     }
-    at::Tensor negative, positive;
+    prompts.push_back(conditions.prompt);
+    const Perturbation* perturbation =
+        guidance.perturbation.runs() ? &guidance.perturbation : nullptr;
+    if (perturbation != nullptr) {
+        prompts.push_back(conditions.prompt);
+    }
+    const std::size_t num_passes = prompts.size();
+    std::vector<at::Tensor> passes;
     if (guidance.batched) {
-        const auto halves =
-            predicted(at::cat({conditions.negative_prompt, conditions.prompt}), 2).chunk(2);
-        negative = halves[0];
-        positive = halves[1];
+        const auto count = static_cast<std::int64_t>(num_passes);
+        passes =
+            predict(backbone, latents, conditions, at::cat(prompts), count, perturbation, timestep)
+                .chunk(count);
     } else {
-        negative = predicted(conditions.negative_prompt);
-        positive = predicted(conditions.prompt);
+        for (std::size_t i = 0; i < num_passes; ++i) {
+            passes.push_back(predict(backbone, latents, conditions, prompts[i], 1,
+                                     i + 1 == num_passes ? perturbation : nullptr, timestep));
+        }
     }
-    return negative + scale * (positive - negative);
+    const at::Tensor& positive = passes[guidance.runs() ? 1 : 0];
+    const at::Tensor v = guidance.runs() ? passes[0] + scale * (positive - passes[0]) : positive;
+    return perturbation == nullptr ? v : v + perturbation->scale * (positive - passes.back());
 }
 
 }  // namespace
