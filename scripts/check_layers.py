@@ -19,7 +19,7 @@ ARROWS = {
     "train": "alignment data_cache models lora diffusion distributed kernels tensor_io core nn",
     "prepare": "data_source data_cache models models/vae models/t5 distributed tensor_io core",
     "analysis": "pipeline alignment data_source models nn diffusion lora text media tensor_io core",
-    "pipeline": "models models/cogvideox models/vae models/t5 nn lora diffusion tensor_io core",
+    "pipeline": "models models/cogvideox models/vae models/t5 lora diffusion nn kernels tensor_io core",
     "alignment": "nn kernels core",
     "data_source": "text media data_cache core",
     "data_cache": "tensor_io core",

@@ -172,6 +172,35 @@ void add_video_flags(CLI::App& command, generate::VideoSettings& v) {
     command.add_flag("--dynamic-cfg", v.dynamic_cfg, "A guidance scale that follows the timestep");
 }
 
+void add_perturbation_flags(CLI::App& command, generate::VideoSettings& v) {
+    command
+        .add_option("--guidance", v.guidance,
+                    "Training-free guidance, several with commas: cmg (grounding: words on their "
+                    "regions), cag (propagation: frames on each other)")
+        ->delimiter(',');
+    command
+        .add_option(
+            "--cmg-blocks", v.cmg_blocks,
+            "Blocks that cmg perturbs, as 7,11, which is the choice for models of 42 blocks")
+        ->delimiter(',');
+    command
+        .add_option("--cag-blocks", v.cag_blocks,
+                    "Blocks that cag perturbs; 12 for models of 42 blocks")
+        ->delimiter(',');
+    command
+        .add_option("--perturbation-scale", v.perturbation_scale,
+                    "Scale of the training-free guidance; 0 is none")
+        ->capture_default_str();
+    command.add_option(
+        "--interactions", v.interactions,
+        "Which words of the prompt cmg is for, as in a data set's row: [{\"subject\": {\"phrase\": "
+        "\"man\", \"id\": 1}, \"verb\": {\"phrase\": \"hands\"}, \"object\": {...}}]");
+    command.add_option(
+        "--mask-tracks", v.mask_tracks,
+        "Where cmg takes the words away: a directory with folders <id1>... of a mask "
+        "a frame; else everywhere");
+}
+
 void add_model_flags(CLI::App& command, GenerateFlags& flags) {
     command.add_option("--model", flags.model, "Hugging Face directory of a CogVideoX model")
         ->required();
@@ -190,7 +219,7 @@ void add_model_flags(CLI::App& command, GenerateFlags& flags) {
     command.add_option("--dtype", flags.dtype,
                        "float32 or bfloat16; else bfloat16 on a GPU, float32 on a CPU");
     command.add_flag("--low-memory", flags.low_memory,
-                     "Hold transformer and VAE only while they work, and run the two halves of "
+                     "Hold transformer and VAE only while they work, and run the passes of "
                      "guidance one after the other");
     command.add_flag("--vae-tiling", flags.vae_tiling,
                      "Encode and decode in overlapping tiles: less memory, a slightly different "
@@ -205,6 +234,7 @@ void add_generate_command(CLI::App& app, Action& action) {
     CLI::App* command = app.add_subcommand("generate", "Make a video from an image and a prompt");
     add_model_flags(*command, *flags);
     add_video_flags(*command, flags->video);
+    add_perturbation_flags(*command, flags->video);
     command->footer(
         "Example:\n  matrix generate --model models/CogVideoX-5b-I2V --adapter runs/a/adapter "
         "--image first.png --prompt \"A man hands a cup to a woman.\" --out video.mp4");

@@ -141,6 +141,13 @@ void add_flags(CLI::App& command, Request& r) {
     command.add_option("--guidance", r.guidance, "sample, generate: scale; none up to 1");
     command.add_flag("--dynamic-cfg", r.dynamic_cfg,
                      "sample, generate: a scale that follows the timestep");
+    command.add_option("--cmg-blocks", r.cmg_blocks, "sample: blocks that CMG perturbs")
+        ->delimiter(',');
+    command.add_option("--cag-blocks", r.cag_blocks, "sample: blocks that CAG perturbs")
+        ->delimiter(',');
+    command
+        .add_option("--perturbation-scale", r.perturbation_scale, "sample: scale of CMG and CAG")
+        ->capture_default_str();
     command.add_option("--config", r.config, "data: a run file");
     command.add_option("--index", r.index, "data: row of the data set, from 0");
 }

@@ -1,4 +1,4 @@
-#include "data_source/interactions.h"
+#include "matrix/data_source/interactions.h"
 
 #include "matrix/core/fields.h"
 

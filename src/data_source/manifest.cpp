@@ -1,10 +1,10 @@
 #include "matrix/data_source/manifest.h"
 
 #include "data_source/csv.h"
-#include "data_source/interactions.h"
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
 #include "matrix/core/files.h"
+#include "matrix/data_source/interactions.h"
 
 #include <nlohmann/json.hpp>
 

@@ -72,9 +72,11 @@ struct Attention : torch::autograd::Function<Attention> {
 
 AttentionResult attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           double scale, const std::optional<AttentionResult>& kept) {
-    TORCH_CHECK(query.dim() == 4 && query.sizes() == key.sizes() && key.sizes() == value.sizes(),
-                "attention wants equal [B, heads, S, head_dim], got ", query.sizes(), ", ",
-                key.sizes(), ", ", value.sizes());
+    TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && key.sizes() == value.sizes() &&
+                    query.sizes().slice(0, 2) == key.sizes().slice(0, 2) &&
+                    query.size(3) == key.size(3),
+                "attention wants [B, heads, S, head_dim], keys and values of one length, got ",
+                query.sizes(), ", ", key.sizes(), ", ", value.sizes());
     AttentionResult result;
     {
         const at::NoGradGuard no_grad;

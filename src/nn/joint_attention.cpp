@@ -39,6 +39,7 @@ kernels::LinearResult kept_of(const kernels::LinearResult& result, const Recompu
 
 JointAttention::Output JointAttention::operator()(at::Tensor x, const at::Tensor& rotation,
                                                   const JointRows& rows, const Tap& tap,
+                                                  const AttentionEdit& edit,
                                                   RecomputeMemo& memo) const {
     const std::int64_t head_dim = x.size(2) / heads;
     kernels::LinearResult projected = kernels::linear(
@@ -72,7 +73,9 @@ JointAttention::Output JointAttention::operator()(at::Tensor x, const at::Tensor
     if (memo.fills(Keep::kAttention)) {
         memo.attention = result;
     }
-    at::Tensor joined = result.output.transpose(1, 2);  // [B, S, h, d]
+    const at::Tensor output =
+        edit ? edit({q, k, v, result.log_sum_exp, result.output, rows.layout}) : result.output;
+    at::Tensor joined = output.transpose(1, 2);  // [B, S, h, d]
     at::Tensor read = tap ? tap({q, k, result.log_sum_exp, rows.layout}) : at::Tensor();
     if (rows.group != nullptr) {
         joined = heads_to_rows(joined, rows);  // [B, R, H, d]

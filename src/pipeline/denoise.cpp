@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,14 +56,19 @@ struct Step {
     std::size_t number;
     std::int64_t timestep;
 
-    /// v in float32 under prompts [num_halves B, L, D], the conditional half last if `conditional`.
-    [[nodiscard]] at::Tensor predict(const at::Tensor& prompts, std::int64_t num_halves,
-                                     bool conditional) const;
+    /// A forward under `prompts`, [B, L, D] each.
+    struct Passes {
+        std::vector<at::Tensor> prompts;
+        std::optional<std::int64_t> heard = {};  ///< whose attention the listener gets
+        const Perturbation* last = nullptr;      ///< of the last
+    };
+    /// v in float32, [passes B, F, C, h, w].
+    [[nodiscard]] at::Tensor predict(const Passes& passes) const;
+    /// v after guidance; `scale` is the step's.
     [[nodiscard]] at::Tensor guided(const Guidance& guidance, double scale) const;
 };
 
-at::Tensor Step::predict(const at::Tensor& prompts, std::int64_t num_halves,
-                         bool conditional) const {
+at::Tensor Step::predict(const Passes& passes) const {
     std::vector<at::Tensor> channels = {latents};
     for (const at::Tensor& condition : {conditions.image_latents, conditions.id_map_latents}) {
         if (condition.defined()) {
@@ -70,15 +76,19 @@ at::Tensor Step::predict(const at::Tensor& prompts, std::int64_t num_halves,
         }
     }
     const at::Tensor one = at::cat(channels, 2);  // [B, F, n C, h, w]
+    const std::int64_t batch = latents.size(0);
+    const auto count = static_cast<std::int64_t>(passes.prompts.size());
     models::BackboneInput input;
-    input.hidden_states = one.repeat({num_halves, 1, 1, 1, 1});
-    input.encoder_hidden_states = prompts;
-    input.timestep = at::full({prompts.size(0)}, timestep, latents.options().dtype(at::kLong));
+    input.hidden_states = one.repeat({count, 1, 1, 1, 1});
+    input.encoder_hidden_states = at::cat(passes.prompts);
+    input.timestep = at::full({count * batch}, timestep, latents.options().dtype(at::kLong));
     models::ForwardOptions options;
-    const bool heard = listener != nullptr && conditional;
+    if (passes.last != nullptr) {
+        options.edits = passes.last->edits((count - 1) * batch);
+    }
+    const bool heard = listener != nullptr && passes.heard;
     if (heard) {
-        const std::int64_t batch = latents.size(0);
-        options.taps = on_rows(listener->taps, prompts.size(0) - batch, batch);
+        options.taps = on_rows(listener->taps, *passes.heard * batch, batch);
     }
     const models::BackboneOutput output = backbone.forward(input, options);
     if (heard) {
@@ -87,22 +97,33 @@ at::Tensor Step::predict(const at::Tensor& prompts, std::int64_t num_halves,
     return output.sample.to(at::kFloat);
 }
 
-/// v after guidance; `scale` is the step's.
 at::Tensor Step::guided(const Guidance& guidance, double scale) const {
-    if (!guidance.runs()) {
-        return predict(conditions.prompt, 1, true);
+    std::vector<at::Tensor> prompts;
+    if (guidance.runs()) {
+        prompts.push_back(conditions.negative_prompt);
     }
-    at::Tensor negative, positive;
+    const auto positive_at = static_cast<std::int64_t>(prompts.size());
+    prompts.push_back(conditions.prompt);
+    const Perturbation* perturbation =
+        guidance.perturbation.runs() ? &guidance.perturbation : nullptr;
+    if (perturbation != nullptr) {
+        prompts.push_back(conditions.prompt);
+    }
+    const auto count = static_cast<std::int64_t>(prompts.size());
+    std::vector<at::Tensor> v;  // of the passes
     if (guidance.batched) {
-        const auto halves =
-            predict(at::cat({conditions.negative_prompt, conditions.prompt}), 2, true).chunk(2);
-        negative = halves[0];
-        positive = halves[1];
+        v = predict({prompts, positive_at, perturbation}).chunk(count);
     } else {
-        negative = predict(conditions.negative_prompt, 1, false);
-        positive = predict(conditions.prompt, 1, true);
+        for (std::int64_t i = 0; i < count; ++i) {
+            const bool perturbed = i > positive_at;
+            v.push_back(predict({{prompts[static_cast<std::size_t>(i)]},
+                                 i == positive_at ? std::optional<std::int64_t>(0) : std::nullopt,
+                                 perturbed ? perturbation : nullptr}));
+        }
     }
-    return negative + scale * (positive - negative);
+    const at::Tensor& positive = v[static_cast<std::size_t>(positive_at)];
+    const at::Tensor guided = guidance.runs() ? v[0] + scale * (positive - v[0]) : positive;
+    return perturbation == nullptr ? guided : guided + perturbation->scale * (positive - v.back());
 }
 
 }  // namespace

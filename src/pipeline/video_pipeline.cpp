@@ -224,10 +224,14 @@ at::Tensor VideoPipeline::generate(const VideoRequest& request, const Draws& dra
     };
     const std::vector<std::int64_t> shape = {1, size.num_frames, m.rules.transformer.out_channels,
                                              size.height, size.width};
+    Guidance guidance = request.guidance;
+    if (guidance.perturbation.grounding.defined()) {
+        guidance.perturbation.grounding = guidance.perturbation.grounding.to(m.options.device);
+    }
     const diffusion::Sampler sampler(m.scheduler, request.sampler, request.num_steps);
     const CogVideoXTransformer& model = m.transformer.get([&] { return m.load_transformer(); });
     const at::Tensor latents = denoise(
-        model, sampler, on_device(draws.latents(shape)), conditions, request.guidance,
+        model, sampler, on_device(draws.latents(shape)), conditions, guidance,
         [&](std::size_t step) { return on_device(draws.step(shape, step)); }, done, listener);
     m.done_with(m.transformer);
     const at::Tensor video = decode_video(m.decoder.get([&] { return m.load_vae<VaeDecoder>(); }),

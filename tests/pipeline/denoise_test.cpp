@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <map>
 #include <vector>
@@ -14,19 +15,20 @@
 namespace matrix::pipeline {
 namespace {
 
-/// v is the mean of all that goes in, with the timestep; forwards are noted.
+/// v is the mean of all that goes in, with the timestep, and what edits take from attention;
+/// forwards are noted.
 class FakeBackbone final : public models::Backbone {
 public:
-    [[nodiscard]] models::BackboneOutput forward(const models::BackboneInput& input,
-                                                 const models::ForwardOptions&) const override {
+    [[nodiscard]] models::BackboneOutput forward(
+        const models::BackboneInput& input, const models::ForwardOptions& options) const override {
         EXPECT_FALSE(at::GradMode::is_enabled());
         batches.push_back(input.hidden_states.size(0));
         EXPECT_EQ(input.hidden_states.size(2), num_channels);
         const at::Tensor text = input.encoder_hidden_states.mean({1, 2}).view({-1, 1, 1, 1, 1});
         const at::Tensor t = input.timestep.to(text.scalar_type()).view({-1, 1, 1, 1, 1}) * 1e-4;
-        return {
-            input.hidden_states.narrow(2, 0, 2) + input.hidden_states.mean({2}, true) + text + t,
-            {}};
+        return {input.hidden_states.narrow(2, 0, 2) + input.hidden_states.mean({2}, true) + text +
+                    t + taken(options, text),
+                {}};
     }
     [[nodiscard]] nn::TokenLayout layout(std::int64_t, std::int64_t, std::int64_t,
                                          std::int64_t) const override {
@@ -45,6 +47,20 @@ public:
     mutable std::vector<std::int64_t> batches;
 
 private:
+    /// By the edits from equal attention over one text row and three frames of one cell, [B, 1, 1,
+    /// 1, 1].
+    static at::Tensor taken(const models::ForwardOptions& options, const at::Tensor& text) {
+        at::Tensor sum = at::zeros_like(text);
+        const at::Tensor zeros = at::zeros({text.size(0), 1, 4, 1}), ones = at::ones_like(zeros);
+        const at::Tensor log_sum_exp = at::full({text.size(0), 1, 4}, std::log(4.0));
+        const nn::TokenLayout layout = {nn::TokenLayout::Attention::kJoint, 1, 3, 1, 1};
+        for (const auto& [block, edit] : options.edits) {
+            const at::Tensor edited = edit({zeros, zeros, ones, log_sum_exp, ones, layout});
+            sum = sum + (ones - edited).mean({1, 2, 3}).view({-1, 1, 1, 1, 1});
+        }
+        return sum;
+    }
+
     nn::Linear projection_;
 };
 
@@ -91,6 +107,44 @@ TEST(Denoise, WithoutGuidanceTheNegativePromptIsNotWanted) {
     EXPECT_EQ(one.backbone.batches, std::vector<std::int64_t>(5, 2));
     EXPECT_TRUE(latents.isfinite().all().item<bool>());
     EXPECT_TRUE(one.draws.empty()) << "DDIM is deterministic";
+}
+
+/// Of equal attention, CAG takes 2 of a video row's 4 entries and CMG 1.
+Guidance perturbed(double scale, bool batched, double perturbation_scale) {
+    Guidance guidance{scale, false, batched};
+    guidance.perturbation.scale = perturbation_scale;
+    guidance.perturbation.cag_blocks = {0};
+    guidance.perturbation.cmg_blocks = {1};
+    guidance.perturbation.grounding = at::ones({1, 1}, at::kBool);
+    return guidance;
+}
+
+TEST(Denoise, PerturbedPassIsTheLastOfTheBatch) {
+    for (const double scale : {3.0, 1.0}) {
+        const std::int64_t passes = scale > 1 ? 3 : 2;
+        Example batched, sequential, off;
+        const at::Tensor a = batched.run(perturbed(scale, true, 1.5)),
+                         b = sequential.run(perturbed(scale, false, 1.5));
+        test::expect_close(a, b, 1e-6, "latents");
+        EXPECT_EQ(batched.backbone.batches, std::vector<std::int64_t>(5, 2 * passes));
+        EXPECT_EQ(sequential.backbone.batches, std::vector<std::int64_t>(5 * passes, 2));
+        EXPECT_GT(test::relative_error(a, off.run({scale})), 1e-2);
+    }
+}
+
+TEST(Denoise, PerturbationLeadsAwayByItsScale) {
+    // The perturbed v is larger by 3/4 of (2 + 1) / 4, whatever the latents are: that times the
+    // scale is taken from every step's v, and the text, which is added to v, gives it back.
+    Example guided, shifted;
+    const at::Tensor a = guided.run(perturbed(1.0, true, 1.5));
+    shifted.conditions.prompt = shifted.conditions.prompt - 1.5 * 0.75 * 0.75;
+    test::expect_close(a, shifted.run({1.0}), 1e-5, "latents");
+}
+
+TEST(Denoise, PerturbationOfScaleZeroIsNone) {
+    Example zero, none;
+    test::expect_equal(zero.run(perturbed(3.0, true, 0.0)), none.run({3.0}), "latents");
+    EXPECT_EQ(zero.backbone.batches, none.backbone.batches);
 }
 
 TEST(Denoise, ModelsWithoutConditionsGetNone) {

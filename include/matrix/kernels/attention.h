@@ -15,10 +15,10 @@ struct AttentionResult {
     std::vector<at::Tensor> saved;  ///< what the backend's backward wants besides
 };
 
-/// softmax(q k^T scale) v on a fused kernel, without mask or dropout: q, k, v [B, heads, S,
-/// head_dim]. On GPUs a shape's first call chooses the kernel; RunError where none is right.
-/// Differentiable in q, k and v. With `kept`, the result of an earlier call on equal inputs,
-/// nothing is run: its values become this call's and only the backward is left to do.
+/// softmax(q k^T scale) v on a fused kernel, without mask or dropout: q [B, heads, S, head_dim], k
+/// and v [B, heads, keys, head_dim]. On GPUs a shape's first call chooses the kernel; RunError
+/// where none is right. Differentiable in q, k and v. With `kept`, the result of an earlier call on
+/// equal inputs, nothing is run: its values become this call's and only the backward is left to do.
 [[nodiscard]] AttentionResult attention(const at::Tensor& query, const at::Tensor& key,
                                         const at::Tensor& value, double scale,
                                         const std::optional<AttentionResult>& kept = std::nullopt);

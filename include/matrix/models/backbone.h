@@ -1,6 +1,7 @@
 #pragma once
 
 #include "matrix/nn/adaptable.h"
+#include "matrix/nn/attention_edit.h"
 #include "matrix/nn/recompute.h"
 #include "matrix/nn/sequence_group.h"
 #include "matrix/nn/tap.h"
@@ -34,6 +35,8 @@ struct ForwardOptions {
     /// rows; null for one rank. Results are whole on every rank. Gradients of what trains are each
     /// rank's share, scaled so that their mean over the group is the gradient.
     const nn::SequenceGroup* sequence = nullptr;
+    /// By block, each of which the model has. Only without gradients and on one rank.
+    std::map<std::int64_t, nn::AttentionEdit> edits = {};
 
     [[nodiscard]] nn::Keep kept_by(std::int64_t block) const {
         return keep[std::min(static_cast<std::size_t>(block), keep.size() - 1)];

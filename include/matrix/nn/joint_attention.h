@@ -1,6 +1,7 @@
 #pragma once
 
 #include "matrix/nn/adaptive_norm.h"
+#include "matrix/nn/attention_edit.h"
 #include "matrix/nn/linear.h"
 #include "matrix/nn/recompute.h"
 #include "matrix/nn/sequence.h"
@@ -13,7 +14,7 @@
 namespace matrix::nn {
 
 /// Self-attention over the joint sequence: q and k are normalised per head, rotated on video rows,
-/// and shown to a tap.
+/// and shown to a tap; an edit may replace what attention gives.
 struct JointAttention {
     std::int64_t heads = 0;
     Linear to_q, to_k, to_v, to_out;
@@ -26,7 +27,8 @@ struct JointAttention {
     /// x [B, R, D], the rows that this rank holds, all S of them for one rank; `rotation` complex64
     /// [video rows among them, 1, head_dim / 2] or undefined. The linears' weights are frozen.
     [[nodiscard]] Output operator()(at::Tensor x, const at::Tensor& rotation, const JointRows& rows,
-                                    const Tap& tap, RecomputeMemo& memo) const;
+                                    const Tap& tap, const AttentionEdit& edit,
+                                    RecomputeMemo& memo) const;
 };
 
 }  // namespace matrix::nn

@@ -3,6 +3,7 @@
 #include "matrix/diffusion/sampler.h"
 #include "matrix/models/backbone.h"
 #include "matrix/nn/tap.h"
+#include "matrix/pipeline/perturbation.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -25,14 +26,15 @@ struct Conditions {
 struct Guidance {
     double scale = 6.0;    ///< classifier-free guidance runs above 1, whatever becomes of the scale
     bool dynamic = false;  ///< diffusion::dynamic_guidance
-    /// Both halves in one forward; else one after the other, in half of the memory.
+    /// All passes in one forward; else one after the other, in the memory of one.
     bool batched = true;
+    Perturbation perturbation = {};
 
     [[nodiscard]] bool runs() const { return scale > 1.0; }
 };
 
-/// Reads the attention of every step, of the conditional half alone: each tap sees B rows, as it
-/// would without guidance. Changes nothing.
+/// Reads the attention of every step, of the pass with the prompt alone: each tap sees B rows, as
+/// it would without guidance. Changes nothing.
 struct AttentionListener {
     std::map<std::int64_t, nn::Tap> taps;  ///< by block
     std::function<void(std::size_t step, std::int64_t timestep,
@@ -44,11 +46,13 @@ struct AttentionListener {
 using DrawNoise = std::function<at::Tensor(std::size_t step)>;
 
 /// The loop of `CogVideoXImageToVideoPipeline`: from noise [B, F, C, h, w] in the dtype of the
-/// conditions to latents of the same shape. The condition on image and ID map stands in both
-/// halves of the guidance, the negative prompt in the first; v is brought to float32 before they
-/// meet, and latents back to their dtype after every step. Without gradient. `done` is told the
-/// number of steps taken, `listener`, where there is one, what its taps gave. RunError where a
-/// shape does not fit the model.
+/// conditions to latents of the same shape. With v_n of the negative prompt, v of the prompt
+/// and v_p of the prompt in the perturbed pass, which stand in a batch in this order, a step's v is
+/// v_n + scale (v - v_n) + perturbation.scale (v - v_p), or v + perturbation.scale (v - v_p)
+/// without classifier-free guidance. The condition on image and ID map stands in all passes; v is
+/// brought to float32 before they meet, and latents back to their dtype after every step. Without
+/// gradient. `done` is told the number of steps taken, `listener`, where there is one, what its
+/// taps gave. RunError where a shape does not fit the model.
 [[nodiscard]] at::Tensor denoise(const models::Backbone& backbone,
                                  const diffusion::Sampler& sampler, const at::Tensor& noise,
                                  const Conditions& conditions, const Guidance& guidance,

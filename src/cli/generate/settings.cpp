@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/generate/output_files.h"
+#include "cli/generate/perturbation.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 
@@ -47,9 +48,13 @@ Job read_row(const std::string& line, const std::string& where, std::size_t numb
     // Of the command line, and so relative to where the command runs.
     job.settings.image.reset();
     job.settings.id_map.reset();
-    const nlohmann::json row = parse_json(line, where);
+    job.settings.mask_tracks.reset();
+    nlohmann::json row = parse_json(line, where);
     if (!row.is_object()) {
         throw UsageError(where + ": a JSON object was expected");
+    }
+    if (row.contains("interactions") && row["interactions"].is_array()) {
+        row["interactions"] = row["interactions"].dump();
     }
     std::vector<std::string> found;
     fields(job.settings).read(row, found);
@@ -63,11 +68,15 @@ Job read_row(const std::string& line, const std::string& where, std::size_t numb
     job.settings.out = (directory / job.settings.out).string();
     job.settings.image = below(source, job.settings.image);
     job.settings.id_map = below(source, job.settings.id_map);
+    job.settings.mask_tracks = below(source, job.settings.mask_tracks);
     if (!row.contains("image")) {
         job.settings.image = defaults.image;
     }
     if (!row.contains("id_map")) {
         job.settings.id_map = defaults.id_map;
+    }
+    if (!row.contains("mask_tracks")) {
+        job.settings.mask_tracks = defaults.mask_tracks;
     }
     return job;
 }
@@ -140,6 +149,13 @@ FieldTable fields(VideoSettings& s) {
     t.add("guidance_scale", s.guidance_scale, "Scale of classifier-free guidance; none up to 1.")
         .range(-1000, 1000);
     t.add("dynamic_cfg", s.dynamic_cfg, "A guidance scale that follows the timestep.");
+    t.add("guidance", s.guidance, "Training-free guidance.").one_of({"cmg", "cag"});
+    t.add("cmg_blocks", s.cmg_blocks, "Blocks that cmg perturbs.").range(0);
+    t.add("cag_blocks", s.cag_blocks, "Blocks that cag perturbs.").range(0);
+    t.add("perturbation_scale", s.perturbation_scale, "Scale of the training-free guidance.")
+        .range(-1000, 1000);
+    t.add("interactions", s.interactions, "Which words are subject, verb and object.");
+    t.add("mask_tracks", s.mask_tracks, "Masks by ID and frame, a directory.");
     return t;
 }
 
@@ -178,6 +194,7 @@ void resolve(std::vector<Job>& jobs, const pipeline::VideoPipeline& pipeline) {
         std::vector<std::string> found = check_size(size_of(job.settings), pipeline.rules());
         check_text(job.settings, found);
         check_conditions(job.settings, pipeline, found);
+        resolve_perturbation(job.settings, pipeline.rules(), found);
         try {
             const OutputFiles files(job.settings);
             const auto [other, added] = taken.emplace(files.stem(), job.where);

@@ -31,6 +31,12 @@ struct VideoSettings {
     std::optional<std::string> sampler;
     double guidance_scale = 6.0;
     bool dynamic_cfg = false;
+    std::vector<std::string> guidance;  ///< "cmg", "cag"
+    std::vector<std::int64_t> cmg_blocks;
+    std::vector<std::int64_t> cag_blocks;
+    double perturbation_scale = 1.0;
+    std::optional<std::string> interactions;  ///< JSON, as in a data set's row
+    std::optional<std::string> mask_tracks;
 };
 
 /// A batch's row has these fields; `where` is the place that faults name.
@@ -41,9 +47,9 @@ struct Job {
     VideoSettings settings;
 };
 
-/// One job for each line of a JSONL file, what the line leaves out from `defaults`. `image` and
-/// `id_map` are relative to the file's directory; `out` is below `directory`, and without it the
-/// line's number, "000003.mp4". UsageError with all faults.
+/// One job for each line of a JSONL file, what the line leaves out from `defaults`. `image`,
+/// `id_map` and `mask_tracks` are relative to the file's directory; `out` is below `directory`, and
+/// without it the line's number, "000003.mp4". UsageError with all faults.
 [[nodiscard]] std::vector<Job> read_batch(const std::filesystem::path& path,
                                           const VideoSettings& defaults,
                                           const std::filesystem::path& directory);

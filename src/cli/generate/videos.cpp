@@ -9,6 +9,7 @@
 
 #include "cli/generate/conditions.h"
 #include "cli/generate/output_files.h"
+#include "cli/generate/perturbation.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/core/signals.h"
@@ -50,6 +51,7 @@ json record_of(const VideoSettings& settings, const Origin& origin, const std::s
     return {{"settings", fields(copy).write()},
             {"image_hash", optional_hash(settings.image)},
             {"id_map_hash", optional_hash(settings.id_map)},
+            {"mask_tracks_hash", optional_hash(settings.mask_tracks)},
             {"model", origin.model.string()},
             {"model_files", model},
             {"dtype", origin.dtype},
@@ -80,13 +82,15 @@ json adapter_record(const Origin& origin) {
             {"strength", origin.adapter_strength}};
 }
 
-void load_conditions(const VideoSettings& settings, pipeline::VideoRequest& request) {
+void load_conditions(const VideoSettings& settings, const pipeline::VideoPipeline& pipeline,
+                     const fs::path& model, pipeline::VideoRequest& request) {
     if (settings.image) {
         request.image = load_image(*settings.image, *settings.height, *settings.width);
     }
     if (settings.id_map) {
         request.id_map = load_id_map(*settings.id_map, *settings.height, *settings.width);
     }
+    request.guidance.perturbation = load_perturbation(settings, pipeline.rules(), model);
 }
 
 struct Work {
@@ -97,7 +101,8 @@ struct Work {
 };
 
 /// RunError with the faults of every job that has one.
-void check_files(const std::vector<Work>& work) {
+void check_files(const std::vector<Work>& work, const pipeline::VideoPipeline& pipeline,
+                 const fs::path& model) {
     std::vector<std::string> faults;
     for (const Work& video : work) {
         if (video.is_there) {
@@ -106,7 +111,7 @@ void check_files(const std::vector<Work>& work) {
         try {
             video.files.check_writable();
             pipeline::VideoRequest discarded;
-            load_conditions(video.job->settings, discarded);
+            load_conditions(video.job->settings, pipeline, model, discarded);
         } catch (const Error& error) {
             faults.insert(faults.end(), error.faults().begin(), error.faults().end());
         }
@@ -157,14 +162,14 @@ Embeddings encode_prompts(const std::vector<Work>& work, const pipeline::VideoPi
 }
 
 pipeline::VideoRequest request_of(const VideoSettings& settings, const Embeddings& embeddings,
-                                  bool sequential_guidance) {
+                                  const pipeline::VideoPipeline& pipeline, const Origin& origin) {
     pipeline::VideoRequest request;
     request.size = size_of(settings);
-    load_conditions(settings, request);
+    request.guidance = {settings.guidance_scale, settings.dynamic_cfg, !origin.sequential_guidance};
+    load_conditions(settings, pipeline, origin.model, request);
     request.sampler =
         settings.sampler == "dpm" ? diffusion::SamplerKind::kDpm : diffusion::SamplerKind::kDdim;
     request.num_steps = settings.steps;
-    request.guidance = {settings.guidance_scale, settings.dynamic_cfg, !sequential_guidance};
     request.prompt = embeddings.at(settings.prompt);
     if (request.guidance.runs()) {
         request.negative_prompt = embeddings.at(settings.negative_prompt);
@@ -174,7 +179,7 @@ pipeline::VideoRequest request_of(const VideoSettings& settings, const Embedding
 
 /// [T, H, W, 3] uint8.
 at::Tensor make_frames(const Work& video, pipeline::VideoPipeline& pipeline,
-                       const Embeddings& embeddings, bool sequential_guidance) {
+                       const Embeddings& embeddings, const Origin& origin) {
     const VideoSettings& settings = video.job->settings;
     log::Progress progress(video.files.stem().filename().string(), settings.steps);
     const auto done = [&](std::int64_t steps) {
@@ -184,7 +189,7 @@ at::Tensor make_frames(const Work& video, pipeline::VideoPipeline& pipeline,
         }
     };
     const at::Tensor frames =
-        pipeline.generate(request_of(settings, embeddings, sequential_guidance),
+        pipeline.generate(request_of(settings, embeddings, pipeline, origin),
                           pipeline::keyed_draws(static_cast<std::uint64_t>(settings.seed)), done);
     return pipeline::to_bytes(frames);
 }
@@ -210,7 +215,7 @@ void make_videos(const std::vector<Job>& jobs, pipeline::VideoPipeline& pipeline
     if (!faults.empty()) {
         throw RunError(std::move(faults));
     }
-    check_files(work);
+    check_files(work, pipeline, origin.model);
     const Embeddings embeddings = encode_prompts(work, pipeline, origin.model);
     for (const Work& video : work) {
         if (const auto signal = stop_signal()) {
@@ -221,8 +226,7 @@ void make_videos(const std::vector<Job>& jobs, pipeline::VideoPipeline& pipeline
             continue;
         }
         const auto began = std::chrono::steady_clock::now();
-        const at::Tensor frames =
-            make_frames(video, pipeline, embeddings, origin.sequential_guidance);
+        const at::Tensor frames = make_frames(video, pipeline, embeddings, origin);
         video.files.write(frames, *video.job->settings.fps, video.record);
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
         tell({video.files.paths(), seconds.count(), false});

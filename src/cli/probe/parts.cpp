@@ -13,7 +13,7 @@ const std::vector<Part>& parts() {
         {"scheduler.dpm", {"--model", "--inputs", "--steps"}, {}, run_scheduler_step},
         {"sample",
          {"--model", "--inputs", "--scheduler", "--steps", "--guidance"},
-         {"--dynamic-cfg", "--adapter"},
+         {"--dynamic-cfg", "--adapter", "--cmg-blocks", "--cag-blocks", "--perturbation-scale"},
          run_sample},
         {"readout.v2t", {"--inputs"}, {"--readout", "--grad"}, run_readout},
         {"readout.t2v", {"--inputs"}, {"--readout", "--grad"}, run_readout},

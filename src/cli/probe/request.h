@@ -30,7 +30,8 @@ struct Request {
     std::int64_t frames = 0, height = 0, width = 0, index = 0;
     std::int64_t steps = 0;
     std::string scheduler;
-    double guidance = 0.0;
+    double guidance = 0.0, perturbation_scale = 1.0;
+    std::vector<std::int64_t> cmg_blocks, cag_blocks;
     std::uint64_t seed = 0;
     bool grad = false, tiling = false, dynamic_cfg = false;
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/probe/parts.h"
@@ -42,6 +43,34 @@ std::size_t place_of(std::int64_t timestep, const std::vector<std::int64_t>& tim
                                 std::to_string(timesteps.size()) + " steps");
     }
     return static_cast<std::size_t>(found - timesteps.begin());
+}
+
+pipeline::Perturbation perturbation_of(const Request& request, const Inputs& in,
+                                       const models::Backbone& model, const at::Tensor& latents,
+                                       std::int64_t text_tokens) {
+    pipeline::Perturbation perturbation;
+    perturbation.scale = request.perturbation_scale;
+    perturbation.cmg_blocks = request.cmg_blocks;
+    perturbation.cag_blocks = request.cag_blocks;
+    if (!std::isfinite(perturbation.scale)) {
+        throw UsageError("--perturbation-scale: is not a finite number");
+    }
+    for (const auto& [flag, blocks] : {std::pair("--cmg-blocks", request.cmg_blocks),
+                                       std::pair("--cag-blocks", request.cag_blocks)}) {
+        for (const std::int64_t block : blocks) {
+            if (block < 0 || block >= model.num_blocks()) {
+                throw UsageError(std::string(flag) + ": the model has no block " +
+                                 std::to_string(block));
+            }
+        }
+    }
+    if (!request.cmg_blocks.empty()) {
+        const nn::TokenLayout layout =
+            model.layout(latents.size(1), latents.size(3), latents.size(4), text_tokens);
+        perturbation.grounding =
+            in.integers("grounding", {layout.video_tokens(), text_tokens}, at::kByte).ne(0);
+    }
+    return perturbation;
 }
 
 }  // namespace
@@ -103,7 +132,7 @@ Result run_sample(const Request& request) {
     const std::int64_t channels = config.out_channels, num_parts = config.in_channels / channels;
 
     const at::Tensor noise = in.floating("latents", {-1, -1, channels, -1, -1});
-    const pipeline::Guidance guidance{request.guidance, request.dynamic_cfg};
+    pipeline::Guidance guidance{request.guidance, request.dynamic_cfg};
     pipeline::Conditions conditions;
     if (num_parts > 1) {
         conditions.image_latents = in.floating("image_latents", noise.sizes());
@@ -117,6 +146,7 @@ Result run_sample(const Request& request) {
         conditions.negative_prompt =
             in.floating("negative_encoder_hidden_states", conditions.prompt.sizes());
     }
+    guidance.perturbation = perturbation_of(request, in, *model, noise, conditions.prompt.size(1));
     at::Tensor noise1, noise2;  // [n, B, F, 16, h, w]
     if (dpm) {
         std::vector<std::int64_t> draws = noise.sizes().vec();

@@ -38,7 +38,8 @@ CogVideoXBlock::CogVideoXBlock(const CogVideoXConfig& config, const std::string&
 }
 
 std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockContext& context,
-                                            const nn::Tap& tap, nn::RecomputeMemo& memo) const {
+                                            const nn::Tap& tap, const nn::AttentionEdit& edit,
+                                            nn::RecomputeMemo& memo) const {
     using Memo = nn::RecomputeMemo;
     const std::int64_t text_rows = context.rows.text_rows;
 
@@ -48,7 +49,7 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
 
     nn::Modulated before_attention = norm1(x, modulation(norm1, memo.modulation_1), text_rows);
     nn::JointAttention::Output attended =
-        attn1(std::move(before_attention.rows), context.rotation, context.rows, tap, memo);
+        attn1(std::move(before_attention.rows), context.rotation, context.rows, tap, edit, memo);
     const at::Tensor middle = nn::add_gated(x, std::exchange(attended.rows, {}), text_rows,
                                             before_attention, Memo::take(memo.middle));
     if (memo.fills(nn::Keep::kRows)) {

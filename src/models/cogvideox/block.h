@@ -7,6 +7,7 @@
 
 #include "matrix/models/cogvideox.h"
 #include "matrix/nn/adaptive_norm.h"
+#include "matrix/nn/attention_edit.h"
 #include "matrix/nn/feed_forward.h"
 #include "matrix/nn/joint_attention.h"
 #include "matrix/nn/recompute.h"
@@ -33,7 +34,8 @@ struct CogVideoXBlock {
     /// {x'}, or {x', tap output} with a tap. Pure. While the memo is recomputing, x' is a shape
     /// alone.
     [[nodiscard]] std::vector<at::Tensor> run(const at::Tensor& x, const BlockContext& context,
-                                              const nn::Tap& tap, nn::RecomputeMemo& memo) const;
+                                              const nn::Tap& tap, const nn::AttentionEdit& edit,
+                                              nn::RecomputeMemo& memo) const;
 
     /// The tensors that no adapter touches, in a fixed order: what BlockWeights hold.
     [[nodiscard]] std::vector<at::Tensor> weights() const;

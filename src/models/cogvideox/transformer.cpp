@@ -272,6 +272,11 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
                                              const ForwardOptions& options) const {
     const Impl& m = *impl_;
     m.check(input);
+    TORCH_CHECK(
+        options.edits.empty() ||
+            (!c10::GradMode::is_enabled() && options.sequence == nullptr &&
+             options.edits.begin()->first >= 0 && options.edits.rbegin()->first < num_blocks()),
+        "attention edits are for the model's own blocks, on one rank without gradients");
     const at::Tensor& latents = input.hidden_states;
     const std::int64_t text_rows = input.encoder_hidden_states.size(1);
 
@@ -295,6 +300,9 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
         const CogVideoXBlock& block = m.blocks[static_cast<std::size_t>(i)];
         const auto tap_entry = options.taps.find(i);
         const nn::Tap tap = tap_entry == options.taps.end() ? nn::Tap() : tap_entry->second;
+        const auto edit_entry = options.edits.find(i);
+        const nn::AttentionEdit edit =
+            edit_entry == options.edits.end() ? nn::AttentionEdit() : edit_entry->second;
         const std::vector<at::Tensor> trainable = block.trainable();
         const bool differentiates =
             c10::GradMode::is_enabled() && (x.requires_grad() || !trainable.empty());
@@ -303,11 +311,11 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
         }
         // Backward ends at the first block that it differentiates: below, none is wanted.
         const std::int64_t before = i > first_differentiated ? i - 1 : kNone;
-        const nn::BlockFunction run = [&m, &block, i, before, context, tap](
+        const nn::BlockFunction run = [&m, &block, i, before, context, tap, edit](
                                           const std::vector<at::Tensor>& inputs,
                                           nn::RecomputeMemo& memo) {
             return m.loaded(block, i, memo.recomputing ? before : i + 1)
-                .run(inputs[0], context, tap, memo);
+                .run(inputs[0], context, tap, edit, memo);
         };
         const std::vector<at::Tensor> outputs = nn::recompute_in_backward(
             run, {std::move(x)}, trainable, differentiates ? options.kept_by(i) : nn::Keep::kGraph);
