@@ -71,6 +71,21 @@ at::Tensor read_image(const std::filesystem::path& path) {
     return image;
 }
 
+std::string encode_jpeg(const at::Tensor& image, int quality) {
+    TORCH_CHECK(image.scalar_type() == at::kByte && image.dim() == 3 && image.size(2) == 3 &&
+                    image.numel() > 0,
+                "encode_jpeg: uint8 [H, W, 3] wanted, not ", image.scalar_type(), " ",
+                image.sizes());
+    const at::Tensor pixels = image.cpu().contiguous();
+    const cv::Mat source(static_cast<int>(pixels.size(0)), static_cast<int>(pixels.size(1)),
+                         CV_8UC3, pixels.data_ptr());
+    cv::Mat bgr;
+    cv::cvtColor(source, bgr, cv::COLOR_RGB2BGR);
+    std::vector<unsigned char> bytes;
+    cv::imencode(".jpg", bgr, bytes, {cv::IMWRITE_JPEG_QUALITY, quality});
+    return {bytes.begin(), bytes.end()};
+}
+
 void write_png(const std::filesystem::path& path, const at::Tensor& image) {
     const bool color = image.dim() == 3 && image.size(2) == 3;
     TORCH_CHECK(

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace matrix::media {
 
@@ -12,6 +13,9 @@ namespace matrix::media {
 
 /// PNG, written atomically. [H, W, 3] RGB or [H, W] grey, uint8.
 void write_png(const std::filesystem::path& path, const at::Tensor& image);
+
+/// The bytes of a JPEG file; [H, W, 3] RGB uint8, quality 1 to 100.
+[[nodiscard]] std::string encode_jpeg(const at::Tensor& image, int quality);
 
 /// A mask PNG (libpng, so that palette indices survive): 8-bit grey, palette or colour, or 1-bit;
 /// foreground is any colour channel > 127, for palettes any index but 0; alpha is ignored. Sixteen
