@@ -143,6 +143,11 @@ private:
 }  // namespace
 
 void check_api_base(const std::string& api_base) {
+    if (api_base.find_first_of("@?#") != std::string::npos) {
+        throw UsageError(
+            "--api-base: no user name, password, query or fragment belongs there; the key comes "
+            "from the environment variable OPENAI_API_KEY");
+    }
     const bool web = api_base.starts_with("http://") || api_base.starts_with("https://");
     const bool plain =
         std::all_of(api_base.begin(), api_base.end(), [](char c) { return c > ' ' && c < 127; });
@@ -151,11 +156,6 @@ void check_api_base(const std::string& api_base) {
         throw UsageError("--api-base " + api_base +
                          ": an address like https://api.openai.com/v1 or "
                          "http://127.0.0.1:8000/v1 was expected");
-    }
-    if (api_base.find_first_of("@?#") != std::string::npos) {
-        throw UsageError(
-            "--api-base: no user name, password, query or fragment belongs there; the key comes "
-            "from the environment variable OPENAI_API_KEY");
     }
 }
 

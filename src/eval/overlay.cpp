@@ -22,8 +22,11 @@ namespace {
 constexpr double kFramesPerSecond = 8.0;
 constexpr std::int64_t kFramesAtOnce = 32;
 
+/// id1, or <id1> as in a data set's mask_annotation.
 fs::path track_folder(const fs::path& tracks, std::size_t index) {
-    return tracks / ("id" + std::to_string(index + 1));
+    const std::string name = "id" + std::to_string(index + 1);
+    const fs::path marked = tracks / ("<" + name + ">");
+    return fs::exists(marked) ? marked : tracks / name;
 }
 
 /// Masks in a track's folder; RunError unless they are 000.png to the video's last frame.
@@ -159,7 +162,7 @@ StepResult make_overlays(const Layout& layout, const Selection& selection) {
             result.left_out.push_back({"", type, "", error.what()});
         }
         for (const std::string& model : selection.models) {
-            if (!fs::exists(layout.root / "OUTPUTS" / model / type) && !scenarios.empty()) {
+            if (!fs::exists(layout.outputs(model, type)) && !scenarios.empty()) {
                 result.left_out.push_back({model, type, "", "no videos in OUTPUTS"});
                 continue;
             }

@@ -39,28 +39,34 @@ std::string signed_decimals(double value) {
     return (value >= 0.0 ? "+" : "") + decimals(value);
 }
 
-/// First, middle and last frame of an overlay, as an <img>; a line that says why where it cannot be
-/// shown.
-std::string pictures(const fs::path& overlay, const std::string& alt) {
+std::string picture(const at::Tensor& frame, std::int64_t number) {
+    const std::string size = "width=\"" + std::to_string(frame.size(1)) + "\" height=\"" +
+                             std::to_string(frame.size(0)) + "\"";
+    return "<figure><img alt=\"frame " + std::to_string(number) + "\" " + size +
+           " src=\"data:image/jpeg;base64," + base64(media::encode_jpeg(frame, kJpegQuality)) +
+           "\"><figcaption>" + std::to_string(number) + "</figcaption></figure>";
+}
+
+/// First, middle and last frame of an overlay; a line that says why where they cannot be shown.
+std::string pictures(const fs::path& overlay) {
     if (!fs::exists(overlay)) {
         return "<p class=\"none\">no overlay</p>";
     }
     try {
         const media::VideoInfo info = media::probe_video(overlay);
-        const std::set<std::int64_t> numbers = {0, info.num_frames / 2, info.num_frames - 1};
-        const at::Tensor frames =
-            media::read_video_frames(overlay, {numbers.begin(), numbers.end()});
+        const std::set<std::int64_t> chosen = {0, info.num_frames / 2, info.num_frames - 1};
+        const std::vector<std::int64_t> numbers(chosen.begin(), chosen.end());
         const std::int64_t height =
             std::max<std::int64_t>(1, kPictureWidth * info.height_px / info.width_px);
         const at::Tensor small =
-            media::resize_frames(frames, media::fit(info.height_px, info.width_px, height,
-                                                    kPictureWidth, media::Resize::kStretch));
-        const std::int64_t count = small.size(0);
-        const at::Tensor row =
-            small.permute({1, 0, 2, 3}).reshape({height, count * kPictureWidth, 3});
-        return "<img alt=\"" + html(alt) + "\" width=\"" + std::to_string(row.size(1)) +
-               "\" height=\"" + std::to_string(height) + "\" src=\"data:image/jpeg;base64," +
-               base64(media::encode_jpeg(row, kJpegQuality)) + "\">";
+            media::resize_frames(media::read_video_frames(overlay, numbers),
+                                 media::fit(info.height_px, info.width_px, height, kPictureWidth,
+                                            media::Resize::kStretch));
+        std::string result = "<div class=\"frames\">";
+        for (std::size_t i = 0; i < numbers.size(); ++i) {
+            result += picture(small[static_cast<std::int64_t>(i)], numbers[i]);
+        }
+        return result + "</div>";
     } catch (const RunError& error) {
         return "<p class=\"none\">" + html(error.what()) + "</p>";
     }
@@ -68,15 +74,16 @@ std::string pictures(const fs::path& overlay, const std::string& alt) {
 
 void write_average_cells(std::ostringstream& out, const Average& a) {
     out << "<td>" << a.videos << "</td><td>" << decimals(a.kisa) << "</td><td>" << decimals(a.sgi)
-        << "</td><td class=\"main\">" << decimals(a.fidelity) << "</td><td>" << decimals(a.spi)
-        << "</td><td class=\"wide\">" << decimals(a.raw_kisa) << "</td><td class=\"wide\">"
-        << decimals(a.raw_sgi) << "</td></tr>\n";
+        << "</td><td class=\"main\">" << decimals(a.fidelity) << "</td><td class=\"wide\">"
+        << decimals(a.spi) << "</td><td class=\"wide\">" << decimals(a.raw_kisa)
+        << "</td><td class=\"wide\">" << decimals(a.raw_sgi) << "</td></tr>\n";
 }
 
 void write_averages(std::ostringstream& out, const ScoreTable& table) {
     out << "<h2>Averages</h2>\n<div "
            "class=\"scroll\"><table><thead><tr><th>Model</th><th>Videos</th>"
-           "<th>KISA</th><th>SGI</th><th>IF</th><th>SPI</th><th class=\"wide\">KISA raw</th>"
+           "<th>KISA</th><th>SGI</th><th>IF</th><th class=\"wide\">SPI</th><th class=\"wide\">KISA "
+           "raw</th>"
            "<th class=\"wide\">SGI raw</th></tr></thead><tbody>\n";
     for (const ModelAverage& model : averages(table)) {
         out << "<tr class=\"model\"><th>" << html(model.model) << "</th>";
@@ -139,7 +146,10 @@ bool compares_equals(const ScoreTable& table) {
 }
 
 void write_interaction(std::ostringstream& out, const AnsweredInteraction& interaction) {
-    out << "<details><summary>" << html(interaction.text) << "</summary><ol>\n";
+    const auto yes =
+        std::count(interaction.answers.begin(), interaction.answers.end(), Answer::kYes);
+    out << "<details><summary>" << html(interaction.text) << ": " << yes
+        << " of 10 yes</summary><ol>\n";
     for (std::size_t i = 0; i < kQuestions; ++i) {
         const std::string& word = interaction.words[i];
         out << "<li class=\"" << (interaction.answers[i] == Answer::kYes ? "yes" : "no") << "\">"
@@ -152,9 +162,7 @@ void write_interaction(std::ostringstream& out, const AnsweredInteraction& inter
 void write_video(std::ostringstream& out, const Layout& layout, const FolderScores& folder,
                  const VideoScore& video) {
     out << "<article><h4>" << html(folder.model) << "</h4>"
-        << pictures(layout.overlay(folder.model, folder.data_type, video.id),
-                    folder.model + ", first, middle and last frame")
-        << "<dl>";
+        << pictures(layout.overlay(folder.model, folder.data_type, video.id)) << "<dl>";
     const auto pair = [&](const char* name, const std::string& value) {
         out << "<div><dt>" << name << "</dt><dd>" << value << "</dd></div>";
     };
@@ -167,7 +175,7 @@ void write_video(std::ostringstream& out, const Layout& layout, const FolderScor
     pair("SPI", decimals(of(video.propagation, &Propagation::spi)));
     out << "</dl>";
     if (video.propagation) {
-        out << "<p class=\"frames\">of " << video.propagation->frames
+        out << "<p class=\"flags\">of " << video.propagation->frames
             << " frames, something emerges on " << video.propagation->emergence_count
             << " and vanishes on " << video.propagation->disappearance_count << "</p>";
     }
@@ -219,6 +227,8 @@ std::string html_page(const Layout& layout, const ScoreTable& table, const Score
            "<title>InterGenEval</title><style>"
         << kReportStyle
         << "</style></head><body><main>\n<h1>InterGenEval</h1>\n<p class=\"settings\">"
+        << "KISA: did the interaction unfold. SGI: the right actor and recipient. SPI: nothing "
+           "appears from nowhere or vanishes. IF: the mean of KISA and SGI, both times SPI. "
         << settings_text(table.options) << "</p>\n";
     write_averages(out, table);
     if (!compares_equals(table)) {

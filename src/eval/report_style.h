@@ -13,7 +13,7 @@ h1{font-size:1.7rem;margin:0 0 4px}
 h2{font-size:1.3rem;margin:36px 0 12px;padding-bottom:4px;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:0;color:var(--soft);font-weight:600}
 h4{font-size:1rem;margin:0 0 8px;overflow-wrap:anywhere}
-.settings,.frames,.none{color:var(--soft);margin:0 0 8px;font-size:.9rem;overflow-wrap:anywhere}
+.settings,.flags,.none{color:var(--soft);margin:0 0 8px;font-size:.9rem;overflow-wrap:anywhere}
 .prompt{margin:2px 0 12px;font-size:1.05rem;overflow-wrap:anywhere}
 .warning{color:var(--warn);font-weight:600}
 .scroll{overflow-x:auto}
@@ -31,13 +31,16 @@ li{margin:3px 0;overflow-wrap:anywhere}
 section{margin:0 0 28px}
 .models{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr))}
 article{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px;min-width:0}
-article img{display:block;width:100%;height:auto;border-radius:4px}
+.frames{display:grid;grid-template-columns:repeat(3,1fr);gap:4px}
+figure{margin:0;min-width:0}
+figure img{display:block;width:100%;height:auto;border-radius:4px}
+figcaption{color:var(--soft);font-size:.75rem}
 dl{display:grid;grid-template-columns:repeat(4,1fr);gap:6px;margin:10px 0}
 dt{color:var(--soft);font-size:.78rem}
 dd{margin:0;font-weight:700;font-variant-numeric:tabular-nums}
 li.yes b{color:var(--good)}
 li.no b{color:var(--bad)}
-@media (max-width:640px){main{padding:16px 12px 48px}.wide{display:none}th,td{padding-right:10px}table{min-width:0;width:100%}}
+@media (max-width:640px){main{padding:16px 12px 48px}.wide{display:none}table{min-width:0;width:100%;font-size:.9rem}th,td{padding-right:8px}th:first-child{min-width:8.5em}}
 )css";
 
 }  // namespace matrix::eval

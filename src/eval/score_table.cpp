@@ -37,7 +37,14 @@ AnsweredInteraction read_item(const Json& item) {
     return result;
 }
 
+void expect_prompt(const Json& entry, const VideoScore& video) {
+    if (entry.value("prompt", "") != video.prompt) {
+        throw RunError("judged by another prompt than it has now");
+    }
+}
+
 void read_answers_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
+    expect_prompt(entry, video);
     std::vector<Answers> answers;
     for (const Json& item : array_of(entry, "items", "its answers")) {
         video.interactions.push_back(read_item(item));
@@ -58,6 +65,7 @@ std::int64_t flag(const Json& frame, const char* key) {
 }
 
 void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
+    expect_prompt(entry, video);
     std::int64_t emerged = 0;
     std::int64_t vanished = 0;
     const Json& frames = array_of(entry, "hallucination_results", "its emergence result");
@@ -139,17 +147,20 @@ void note(const FolderScores& folder, const VideoScore& video, std::vector<std::
         notes.push_back(place + "fewer than two frames, so that SPI and all scores are 0");
     }
     if (video.raw && video.raw->missing > 0) {
-        notes.push_back(place + std::to_string(video.raw->missing) + " questions have no answer");
+        notes.push_back(place +
+                        "questions without an answer: " + std::to_string(video.raw->missing));
     }
 }
 
 void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) {
     const fs::path answer_file = layout.answers(folder.model, folder.data_type);
     const fs::path flag_file = layout.emergence(folder.model, folder.data_type);
-    if (!fs::exists(answer_file) && !fs::exists(flag_file)) {
-        table.left_out.push_back(
-            {folder.model, folder.data_type, "", "nothing to score; run `matrix eval run` first"});
-        return;
+    const fs::path places[] = {answer_file, flag_file,
+                               layout.results(folder.model, folder.data_type),
+                               layout.outputs(folder.model, folder.data_type)};
+    if (std::none_of(std::begin(places), std::end(places),
+                     [](const fs::path& place) { return fs::exists(place); })) {
+        throw RunError("no results of this model for this data type");
     }
     const Entries answers = read_entries(answer_file);
     const Entries flags = read_entries(flag_file);

@@ -26,11 +26,7 @@ VideoToJudge look_at(const Asking& asking, const LeftOut& place, const Scenario&
     return video;
 }
 
-/// Entries made elsewhere name no inputs; those of another prompt are another video's all the same.
-bool is_valid(const Json& entry, const std::string& inputs, const Scenario& scenario) {
-    if (entry.contains("inputs")) {
-        return inputs.empty() || entry.at("inputs") == inputs;
-    }
+bool is_of_prompt(const Json& entry, const Scenario& scenario) {
     return entry.contains("prompt") && entry.at("prompt") == scenario.prompt;
 }
 
@@ -39,14 +35,14 @@ void plan_video(const Asking& asking, const VideoStep& step, const LeftOut& plac
     const Json* entry = file->find(scenario.id);
     const bool has_overlay =
         fs::exists(asking.layout.overlay(place.model, place.data_type, place.video));
-    if (entry != nullptr && (!has_overlay || !entry->contains("inputs")) &&
-        is_valid(*entry, "", scenario)) {
+    const bool can_compare = has_overlay && entry != nullptr && entry->contains("inputs");
+    if (entry != nullptr && !can_compare && is_of_prompt(*entry, scenario)) {
         ++plan.kept;
         return;
     }
     VideoWork work = step.work(look_at(asking, place, scenario));
     const std::string inputs = hash_text(work.inputs);
-    if (entry != nullptr && is_valid(*entry, inputs, scenario)) {
+    if (can_compare && entry->at("inputs") == inputs) {
         ++plan.kept;
         return;
     }

@@ -113,6 +113,12 @@ TEST_F(OverlayTest, TintsTheFirstFrameAndBoxesEveryOne) {
     expect_color(frames[2], 32, 16, {100, 100, 100});  // no mask, no box
 }
 
+TEST_F(OverlayTest, TakesTheFolderNamesOfADataSetToo) {
+    const fs::path tracks = directory_.path() / "tracks";
+    fs::rename(tracks / "id1", tracks / "<id1>");
+    EXPECT_NO_THROW(overlay());
+}
+
 TEST_F(OverlayTest, FaultsOfTracksAreNamed) {
     test::expect_error([&] { overlay(2); }, {"no track", "id2"});
     fs::rename(mask_path(2), directory_.path() / "tracks" / "id1" / "003.png");

@@ -145,14 +145,17 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     outside["question_verification_results"][9]["question_id"] = 11;
     Json object = answered("yyyyyyyyyy");
     object["question_verification_results"] = {{"error", "cannot be parsed"}};
+    Json other = answers("006", {answered("yyyyyyyyyy")});
+    other["prompt"] = "another";
     std::vector<Json> flagged;
     for (const char* id : {"000", "001", "002", "003", "004"}) {
         flagged.push_back(flags(id, 10, 0, 0));
     }
     flagged.push_back(flags("005", 10, 0, 0));
     flagged.back()["hallucination_results"][3]["emergence"] = "error";
+    flagged.push_back(flags("006", 10, 0, 0));
     put("m", "easy",
-        {answers("000", {error_item}), answers("001", {twice}), answers("002", {outside}),
+        {other, answers("000", {error_item}), answers("001", {twice}), answers("002", {outside}),
          answers("003", {object}), answers("004", {}), answers("005", {answered("yyyyyyyyyy")})},
         flagged);
     EXPECT_EQ(left_out(),
@@ -162,7 +165,8 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
                   "m/easy/002: question_id 11 is not one of 1 to 10",
                   "m/easy/003: an item: `question_verification_results` should be an array",
                   "m/easy/004: its answers have no key interaction",
-                  "m/easy/005: `emergence` of a frame is \"error\""}));
+                  "m/easy/005: `emergence` of a frame is \"error\"",
+                  "m/easy/006: judged by another prompt than it has now"}));
     EXPECT_EQ(averages(scored())[0].average.videos, 0u);
 }
 
@@ -174,7 +178,7 @@ TEST_F(ScoreTableTest, MissingAnswersAndSingleFramesAreNoted) {
     EXPECT_TRUE(table.left_out.empty());
     EXPECT_EQ(table.notes,
               (std::vector<std::string>{
-                  "m/easy/000: 1 questions have no answer",
+                  "m/easy/000: questions without an answer: 1",
                   "m/easy/001: fewer than two frames, so that SPI and all scores are 0"}));
     EXPECT_EQ(table.folders[0].videos[0].fidelity->sgi, 0.75);
     EXPECT_EQ(table.folders[0].videos[1].fidelity->fidelity, 0.0);
@@ -192,7 +196,7 @@ TEST_F(ScoreTableTest, TablesRankByFidelityAndEscape) {
     Json entry = answers("000", {answered("yyyyyyyyyy")});
     entry["prompt"] = "a \"b\", <c>";
     put("top", "easy", {entry}, {flags("000", 10, 0, 0)});
-    const ScoreTable table = scored();
+    ScoreTable table = scored();
     const std::string markdown = markdown_table(table);
     EXPECT_LT(markdown.find("| top | easy | 1 | 1.000 |"),
               markdown.find("| a_b | easy | 1 | 0.500 |"));
@@ -201,6 +205,7 @@ TEST_F(ScoreTableTest, TablesRankByFidelityAndEscape) {
     EXPECT_NE(
         csv_table(table).find("top,easy,000,1,1,1,1,10,0,0,1,1,10,10,0,\"a \"\"b\"\", <c>\"\r\n"),
         std::string::npos);
+    table.folders.erase(table.folders.begin());  // a scenario's prompt is its first model's
     const std::string page = html_page(layout_, table, table);
     EXPECT_NE(page.find("a &quot;b&quot;, &lt;c&gt;"), std::string::npos);
     EXPECT_EQ(page.find("<c>"), std::string::npos);

@@ -232,7 +232,7 @@ TEST(ApiBase, TakesPlainAddressesAlone) {
         test::expect_error<UsageError>([&] { check_api_base(wrong); }, {"--api-base"});
     }
     const std::string message = test::expect_error<UsageError>(
-        [] { check_api_base("https://user:secret@host/v1"); }, {"OPENAI_API_KEY"});
+        [] { check_api_base("ftp://user:secret@host/v1"); }, {"OPENAI_API_KEY"});
     EXPECT_EQ(message.find("secret"), std::string::npos);
     test::expect_error<UsageError>(
         [] {

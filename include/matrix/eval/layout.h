@@ -36,9 +36,12 @@ struct Layout {
     [[nodiscard]] Path questions(const std::string& type, const std::string& id) const {
         return data(type) / "questions" / (id + ".json");
     }
+    [[nodiscard]] Path outputs(const std::string& model, const std::string& type) const {
+        return root / "OUTPUTS" / model / type;
+    }
     [[nodiscard]] Path output(const std::string& model, const std::string& type,
                               const std::string& id) const {
-        return root / "OUTPUTS" / model / type / (id + ".mp4");
+        return outputs(model, type) / (id + ".mp4");
     }
     [[nodiscard]] Path results(const std::string& model, const std::string& type) const {
         return root / "EVAL_RESULTS" / model / type;
