@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <map>
 #include <sstream>
 
 #include "eval/report_text.h"
@@ -95,6 +96,17 @@ std::string decimals(const std::optional<double>& value) {
     char text[32];
     std::snprintf(text, sizeof text, "%.3f", *value);
     return text;
+}
+
+std::string html(const std::string& text) {
+    static const std::map<char, std::string> kNames = {
+        {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}};
+    std::string result;
+    for (const char c : text) {
+        const auto name = kNames.find(c);
+        result += name == kNames.end() ? std::string(1, c) : name->second;
+    }
+    return result;
 }
 
 std::string markdown_table(const ScoreTable& table) {
