@@ -36,6 +36,7 @@ if(MATRIX_WITH_MEDIA)
     matrix_system_library(ffmpeg HEADER libavcodec/avcodec.h LIBRARIES avfilter avformat avcodec avutil swscale)
     matrix_system_library(opencv HEADER opencv2/core.hpp SUFFIX opencv4
         LIBRARIES opencv_core opencv_imgproc opencv_imgcodecs)
+    matrix_system_library(curl HEADER curl/curl.h LIBRARIES curl)
 endif()
 if(MATRIX_WITH_TEXT)
     matrix_system_library(sentencepiece HEADER sentencepiece_processor.h LIBRARIES sentencepiece)

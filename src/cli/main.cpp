@@ -79,6 +79,9 @@ int main(int argc, char** argv) {
     matrix::cli::add_analyze_command(app, action);
     matrix::cli::add_synth_command(app, action);
 #endif
+#ifdef MATRIX_WITH_MEDIA
+    matrix::cli::add_eval_command(app, action);
+#endif
     matrix::cli::add_export_command(app, action);
     matrix::cli::add_init_command(app, action);
     matrix::cli::add_check_command(app, action);

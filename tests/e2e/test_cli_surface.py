@@ -8,6 +8,10 @@ COMMON = {"-h", "--help", "-q", "--quiet", "-v", "--verbose"}
 RUN = COMMON | {"--config", "--set"}
 BENCH = COMMON | {"--preset", "--dtype", "--device", "--threads", "--warmup", "--steps", "--seed", "--json"}
 BENCH_SHAPE = BENCH | {"--shape", "--batch"}
+EVAL = COMMON | {"--root", "--data-type"}
+ASK = EVAL | {"--api-base", "--vlm", "--seed", "--concurrency", "--requests-per-minute", "--timeout-seconds", "--retries",
+              "--reply-attempts", "--dry-run", "--price-input", "--price-output"}
+SCORE = {"--variant", "--skip-missing", "--clamp-spi"}
 SURFACE = {
     "train": RUN | {"--resume", "--dry-run"},
     "prepare": RUN | {"--verify"},
@@ -36,8 +40,15 @@ SURFACE = {
     "check data": COMMON | {"--json", "--config"},
     "check config": COMMON | {"--json", "--schema", "--reference"},
     "check cache": COMMON | {"--json"},
+    "eval verify": ASK | {"--shared-boxes"},
+    "eval questions": ASK,
+    **{f"eval {step}": ASK | {"--model"} for step in ("emergence", "answers")},
+    "eval run": ASK | SCORE | {"--model"},
+    "eval overlay": EVAL | {"--model"},
+    "eval scores": EVAL | SCORE | {"--model", "--json"},
+    "eval report": EVAL | SCORE | {"--model", "--out"},
 }
-GROUPS = {"bench", "check"}  # subcommands that only hold others
+GROUPS = {"bench", "check", "eval"}  # subcommands that only hold others
 COMMANDS = sorted(SURFACE)
 
 

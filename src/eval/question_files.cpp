@@ -1,0 +1,48 @@
+#include "eval/question_files.h"
+
+#include "matrix/core/error.h"
+
+namespace matrix::eval {
+
+std::optional<std::vector<KeyInteraction>> read_question_file(const Layout& layout,
+                                                              const std::string& type,
+                                                              const Scenario& scenario) {
+    const std::filesystem::path path = layout.questions(type, scenario.id);
+    if (!std::filesystem::exists(path)) {
+        return std::nullopt;
+    }
+    const Json file = read_json(path);
+    if (file.is_object() &&
+        (file.contains("error") || array_of(file, "items", path.string()).empty())) {
+        return std::nullopt;
+    }
+    const std::string made_for = text_of(file, "video_id", path.string());
+    if (made_for != scenario.id) {
+        throw RunError(path.string() + ": its `video_id` is " + made_for);
+    }
+    if (text_of(file, "prompt", path.string()) != scenario.prompt) {
+        throw RunError(path.string() +
+                       ": made for another prompt than meta.json has; remove it to ask anew");
+    }
+    try {
+        return read_questions(file);
+    } catch (const RunError& error) {
+        throw RunError(path.string() + ": " + error.what());
+    }
+}
+
+EntityFields entity_fields(const Scenario& scenario) {
+    if (scenario.entities.size() > kColorNames.size()) {
+        throw RunError(std::to_string(scenario.entities.size()) +
+                       " objects, and the protocol has colours for six");
+    }
+    EntityFields fields;
+    for (std::size_t i = 0; i < scenario.entities.size(); ++i) {
+        fields.entity.push_back(scenario.entities[i].name);
+        fields.appearance.push_back(scenario.entities[i].appearance);
+        fields.colors.emplace_back(kColorNames[i]);
+    }
+    return fields;
+}
+
+}  // namespace matrix::eval

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace matrix::eval {
+
+/// Three decimals, or a dash.
+[[nodiscard]] std::string decimals(const std::optional<double>& value);
+
+/// Escaped for HTML.
+[[nodiscard]] std::string html(const std::string& text);
+
+}  // namespace matrix::eval

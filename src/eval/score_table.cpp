@@ -1,0 +1,242 @@
+#include "matrix/eval/score_table.h"
+
+#include <algorithm>
+#include <map>
+
+#include "eval/json_reading.h"
+#include "matrix/core/error.h"
+
+namespace matrix::eval {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The answers of one key interaction in question_verification.json.
+AnsweredInteraction read_item(const Json& item) {
+    if (item.is_object() && item.contains("error")) {
+        throw RunError("asking about a key interaction failed");
+    }
+    AnsweredInteraction result;
+    result.text = text_of(item, "key_interaction", "an item");
+    for (const Json& question : array_of(item, "questions", "an item")) {
+        result.questions.push_back(question.is_string() ? question.get<std::string>() : "");
+    }
+    for (const Json& entry : array_of(item, "question_verification_results", "an item")) {
+        const Json id = entry.is_object() ? entry.value("question_id", Json()) : Json();
+        if (!id.is_number_integer() || id < 1 || id > kQuestions) {
+            throw RunError("question_id " + id.dump() + " is not one of 1 to 10");
+        }
+        const auto place = id.get<std::size_t>() - 1;
+        if (result.answers[place] != Answer::kMissing) {
+            throw RunError("question_id " + id.dump() + " is answered twice");
+        }
+        result.words[place] = text_of(entry, "answer", "an answer");
+        result.answers[place] = result.words[place] == "yes" ? Answer::kYes : Answer::kNo;
+    }
+    return result;
+}
+
+void expect_prompt(const Json& entry, const VideoScore& video) {
+    if (entry.value("prompt", "") != video.prompt) {
+        throw RunError("judged by another prompt than it has now");
+    }
+}
+
+void read_answers_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
+    expect_prompt(entry, video);
+    std::vector<Answers> answers;
+    for (const Json& item : array_of(entry, "items", "its answers")) {
+        video.interactions.push_back(read_item(item));
+        answers.push_back(video.interactions.back().answers);
+    }
+    if (answers.empty()) {
+        throw RunError("its answers have no key interaction");
+    }
+    video.raw = raw_scores(answers, options);
+}
+
+std::int64_t flag(const Json& frame, const char* key) {
+    const std::string word = text_of(frame, key, "a frame");
+    if (word != "yes" && word != "no") {
+        throw RunError(std::string("`") + key + "` of a frame is \"" + word + "\"");
+    }
+    return word == "yes" ? 1 : 0;
+}
+
+void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
+    expect_prompt(entry, video);
+    std::int64_t emerged = 0;
+    std::int64_t vanished = 0;
+    const Json& frames = array_of(entry, "hallucination_results", "its emergence result");
+    for (const Json& frame : frames) {
+        emerged += flag(frame, "emergence");
+        vanished += flag(frame, "disappearance");
+    }
+    video.propagation =
+        propagation(static_cast<std::int64_t>(frames.size()), emerged, vanished, options);
+}
+
+using Entries = std::map<std::string, Json>;
+
+Entries read_entries(const fs::path& path) {
+    Entries entries;
+    if (fs::exists(path)) {
+        const Json file = read_json(path);
+        for (const Json& entry : expect_array(file, path.string())) {
+            const std::string id = text_of(entry, "video_id", path.string());
+            if (!entries.emplace(id, entry).second) {
+                throw RunError(path.string() + ": video " + id + " stands twice");
+            }
+        }
+    }
+    return entries;
+}
+
+/// Videos by id, with their prompts, of meta.json and of both results.
+std::map<std::string, std::string> expected_videos(const Layout& layout, const std::string& type,
+                                                   const Entries& answers, const Entries& flags) {
+    std::map<std::string, std::string> prompts;
+    for (const Entries* entries : {&answers, &flags}) {
+        for (const auto& [id, entry] : *entries) {
+            prompts.emplace(id, entry.value("prompt", ""));
+        }
+    }
+    if (fs::exists(layout.data(type) / "meta.json")) {
+        for (const Scenario& scenario : read_scenarios(layout, type)) {
+            prompts[scenario.id] = scenario.prompt;
+        }
+    }
+    return prompts;
+}
+
+std::string missing(bool has_answers, bool has_flags) {
+    if (!has_answers && !has_flags) {
+        return "no answers and no emergence result";
+    }
+    return has_answers ? "answers, but no emergence result" : "an emergence result, but no answers";
+}
+
+VideoScore score_video(const std::string& id, const std::string& prompt, const Entries& answers,
+                       const Entries& flags, const ScoreOptions& options, std::string& reason) {
+    VideoScore video{id, prompt, {}, {}, {}, {}};
+    const auto asked = answers.find(id);
+    const auto judged = flags.find(id);
+    if (asked == answers.end() || judged == flags.end()) {
+        reason = missing(asked != answers.end(), judged != flags.end());
+    }
+    try {
+        if (asked != answers.end()) {
+            read_answers_of(asked->second, video, options);
+        }
+        if (judged != flags.end()) {
+            read_flags_of(judged->second, video, options);
+        }
+    } catch (const RunError& error) {
+        reason = error.what();
+    }
+    if (video.raw && video.propagation) {
+        video.fidelity = combine(video.raw->kisa, video.raw->sgi, video.propagation->spi);
+    }
+    return video;
+}
+
+void note(const FolderScores& folder, const VideoScore& video, std::vector<std::string>& notes) {
+    const std::string place = folder.model + "/" + folder.data_type + "/" + video.id + ": ";
+    if (video.propagation && video.propagation->frames == 0) {
+        notes.push_back(place + "fewer than two frames, so that SPI and all scores are 0");
+    }
+    if (video.raw && video.raw->missing > 0) {
+        notes.push_back(place +
+                        "questions without an answer: " + std::to_string(video.raw->missing));
+    }
+}
+
+void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) {
+    const fs::path answer_file = layout.answers(folder.model, folder.data_type);
+    const fs::path flag_file = layout.emergence(folder.model, folder.data_type);
+    const fs::path places[] = {answer_file, flag_file,
+                               layout.results(folder.model, folder.data_type),
+                               layout.outputs(folder.model, folder.data_type)};
+    if (std::none_of(std::begin(places), std::end(places),
+                     [](const fs::path& place) { return fs::exists(place); })) {
+        throw RunError("no results of this model for this data type");
+    }
+    const Entries answers = read_entries(answer_file);
+    const Entries flags = read_entries(flag_file);
+    for (const auto& [id, prompt] : expected_videos(layout, folder.data_type, answers, flags)) {
+        std::string reason;
+        folder.videos.push_back(score_video(id, prompt, answers, flags, table.options, reason));
+        if (!reason.empty()) {
+            table.left_out.push_back({folder.model, folder.data_type, id, reason});
+        }
+        note(folder, folder.videos.back(), table.notes);
+    }
+    table.folders.push_back(std::move(folder));
+}
+
+/// Sums of what an average is made of.
+struct Sum {
+    std::size_t videos = 0;
+    double kisa = 0.0, sgi = 0.0, fidelity = 0.0, raw_kisa = 0.0, raw_sgi = 0.0, spi = 0.0;
+
+    void add(const VideoScore& video) {
+        if (!video.fidelity) {
+            return;
+        }
+        ++videos;
+        kisa += video.fidelity->kisa;
+        sgi += video.fidelity->sgi;
+        fidelity += video.fidelity->fidelity;
+        raw_kisa += video.raw->kisa;
+        raw_sgi += video.raw->sgi;
+        spi += video.propagation->spi;
+    }
+    [[nodiscard]] Average average() const {
+        if (videos == 0) {
+            return {};
+        }
+        const auto n = static_cast<double>(videos);
+        return {videos, kisa / n, sgi / n, fidelity / n, raw_kisa / n, raw_sgi / n, spi / n};
+    }
+};
+
+}  // namespace
+
+ScoreTable score(const Layout& layout, const Selection& selection, const ScoreOptions& options) {
+    ScoreTable table{options, {}, {}, {}};
+    for (const std::string& model : selection.models) {
+        for (const std::string& type : selection.data_types) {
+            try {
+                score_folder(layout, {model, type, {}}, table);
+            } catch (const RunError& error) {
+                table.left_out.push_back({model, type, "", error.what()});
+            }
+        }
+    }
+    return table;
+}
+
+std::vector<ModelAverage> averages(const ScoreTable& table) {
+    std::map<std::string, Sum> sums;
+    std::map<std::string, std::vector<TypeAverage>> types;
+    for (const FolderScores& folder : table.folders) {
+        Sum own;
+        for (const VideoScore& video : folder.videos) {
+            own.add(video);
+            sums[folder.model].add(video);
+        }
+        types[folder.model].push_back({folder.data_type, own.average()});
+    }
+    std::vector<ModelAverage> result;
+    for (const auto& [model, own] : types) {
+        result.push_back({model, sums[model].average(), own});
+    }
+    std::stable_sort(result.begin(), result.end(),
+                     [](const ModelAverage& a, const ModelAverage& b) {
+                         return a.average.fidelity > b.average.fidelity;  // an empty one is least
+                     });
+    return result;
+}
+
+}  // namespace matrix::eval
