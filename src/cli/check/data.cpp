@@ -61,6 +61,12 @@ void add_counts(Report& report, const data_source::DatasetReport& found) {
     report.facts["clips"] = found.num_clips;
     report.facts["without_interactions"] = found.num_without_interactions;
     report.facts["without_masks"] = found.num_without_masks;
+    report.facts["proposed"] = found.num_proposed;
+    if (found.num_proposed > 0) {
+        report.notes.push_back(plural(found.num_proposed, "clip") +
+                               " with proposed roles: look at them (--overlays DIR), mend "
+                               "`interactions`, and take \"proposed\" out");
+    }
 }
 
 }  // namespace
