@@ -12,6 +12,8 @@ SURFACE = {
     "train": RUN | {"--resume", "--dry-run"},
     "prepare": RUN | {"--verify"},
     "synth": COMMON | {"--out", "--clips", "--seed"},
+    "import": COMMON | {"--from", "--to", "--videos", "--captions", "--labels", "--ids", "--fps", "--propose-roles",
+                        "--json"},
     "init": COMMON | {"--preset", "--out", "--seed", "--config-only"},
     "generate": COMMON | {"--model", "--adapter", "--adapter-strength", "--batch", "--device", "--dtype", "--low-memory",
                           "--vae-tiling", "--json", "--prompt", "--negative-prompt", "--image", "--id-map", "--out",
