@@ -29,7 +29,7 @@ SURFACE = {
     **{f"bench {target}": BENCH_SHAPE for target in ("forward", "attention", "readout", "data")},
     **{f"bench {target}": BENCH for target in ("vae", "t5", "load")},
     "check model": COMMON | {"--json"},
-    "check data": COMMON | {"--json", "--config"},
+    "check data": COMMON | {"--json", "--config", "--overlays"},
     "check config": COMMON | {"--json", "--schema", "--reference"},
     "check cache": COMMON | {"--json"},
 }
