@@ -78,6 +78,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_generate_command(app, action);
     matrix::cli::add_synth_command(app, action);
     matrix::cli::add_import_command(app, action);
+    matrix::cli::add_eval_command(app, action);
 #endif
     matrix::cli::add_export_command(app, action);
     matrix::cli::add_init_command(app, action);

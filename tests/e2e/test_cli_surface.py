@@ -14,6 +14,7 @@ SURFACE = {
     "synth": COMMON | {"--out", "--clips", "--seed"},
     "import": COMMON | {"--from", "--to", "--videos", "--captions", "--labels", "--ids", "--fps", "--propose-roles",
                         "--json"},
+    "eval metrics": COMMON | {"--root", "--json"},
     "init": COMMON | {"--preset", "--out", "--seed", "--config-only"},
     "generate": COMMON | {"--model", "--adapter", "--adapter-strength", "--batch", "--device", "--dtype", "--low-memory",
                           "--vae-tiling", "--json", "--prompt", "--negative-prompt", "--image", "--id-map", "--out",
@@ -33,7 +34,7 @@ SURFACE = {
     "check config": COMMON | {"--json", "--schema", "--reference"},
     "check cache": COMMON | {"--json"},
 }
-GROUPS = {"bench", "check"}  # subcommands that only hold others
+GROUPS = {"bench", "check", "eval"}  # subcommands that only hold others
 COMMANDS = sorted(SURFACE)
 
 
