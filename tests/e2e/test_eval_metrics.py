@@ -69,7 +69,7 @@ def test_means_are_over_videos_that_have_the_value(matrix, root, clips):
     Image.fromarray(np.full((2 * H, 2 * W, 3), 128, np.uint8)).save(root / "EVAL_DATA/easy/images/001.png")
     (root / "EVAL_DATA/easy/images/000.png").unlink()
     result = matrix("eval", "metrics", "--root", root, "--json")
-    assert result.returncode == 1 and len(result.faults) == 2  # of both models
+    assert result.returncode == 1 and len(result.faults) == 4  # image 000 of both; video and tracks 001 of the other
     easy = json.loads(result.stdout)["models"]["one"]["data_types"]["easy"]
     assert easy["mean"]["videos"] == 2 and easy["mean"]["vanished_frames"] == (3 + 1) / 2
     assert easy["videos"]["000"]["ssim"] is None and easy["mean"]["ssim"] == easy["videos"]["001"]["ssim"]
