@@ -34,6 +34,7 @@ ARROWS = {
     "diffusion": "core",
     "distributed": "core",
     "text": "core",
+    "eval": "media core",
     "media": "core",
     "tensor_io": "core",
     "core": "",

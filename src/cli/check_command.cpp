@@ -16,6 +16,7 @@ using check::Report;
 struct CheckFlags {
     std::string path;
     std::string config;
+    std::string overlays;
     bool json = false;
     bool schema = false;
     bool reference = false;
@@ -86,11 +87,14 @@ void add_data(CLI::App& command, Action& action) {
     subject->add_option(
         "--config", flags->config,
         "Look at what this run would read; without it, at all frames of every clip");
+    subject->add_option("--overlays", flags->overlays,
+                        "Also draw a sheet of each sound clip in this directory: frames, outlined "
+                        "masks, roles");
     subject->footer("Example:\n  matrix check data data/train --config run.json");
     subject->callback([flags, &action] {
         action = [flags] {
             install_stop_signals();
-            finish(check::check_data(flags->path, flags->config), flags->json);
+            finish(check::check_data(flags->path, flags->config, flags->overlays), flags->json);
         };
     });
 }

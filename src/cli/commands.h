@@ -23,6 +23,7 @@ void add_bench_command(CLI::App& app, Action& action);
 void add_probe_command(CLI::App& app, Action& action);
 void add_prepare_command(CLI::App& app, Action& action);
 void add_synth_command(CLI::App& app, Action& action);
+void add_import_command(CLI::App& app, Action& action);
 void add_eval_command(CLI::App& app, Action& action);
 
 /// -q and -v, applied before the action runs.

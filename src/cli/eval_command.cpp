@@ -12,6 +12,7 @@ void add_eval_command(CLI::App& app, Action& action) {
         "Example:\n  matrix eval run --root eval --api-base https://api.openai.com/v1 --dry-run");
     eval::add_file_commands(*command, action);
     eval::add_asking_commands(*command, action);
+    add_metrics_command(*command, action);
 }
 
 }  // namespace matrix::cli

@@ -78,6 +78,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_generate_command(app, action);
     matrix::cli::add_analyze_command(app, action);
     matrix::cli::add_synth_command(app, action);
+    matrix::cli::add_import_command(app, action);
 #endif
 #ifdef MATRIX_WITH_MEDIA
     matrix::cli::add_eval_command(app, action);

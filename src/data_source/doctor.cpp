@@ -101,6 +101,9 @@ void check_masks(const ClipPlan& plan, bool tracks, Depth depth, DatasetReport& 
 void check_row(const Row& row, const DataConfig& config, const text::T5Tokenizer* tokenizer,
                Depth depth, DatasetReport& report) {
     check_text(row, config, tokenizer, report);
+    report.num_proposed +=
+        std::ranges::any_of(row.interactions, [](const Interaction& i) { return i.proposed; }) ? 1
+                                                                                               : 0;
     ClipPlan plan;
     collect(report.faults, [&] {
         plan = plan_clip(row, config);

@@ -81,7 +81,7 @@ std::vector<Interaction> read_interactions(const json& j, std::vector<std::strin
                              "is intransitive, \"object\"");
             continue;
         }
-        check_keys(entry, {"subject", "verb", "object"}, path, faults);
+        check_keys(entry, {"subject", "verb", "object", "proposed"}, path, faults);
         Interaction interaction;
         for (const char* role : {"subject", "verb"}) {
             if (!entry.contains(role)) {
@@ -97,9 +97,42 @@ std::vector<Interaction> read_interactions(const json& j, std::vector<std::strin
         if (const auto it = entry.find("object"); it != entry.end() && !it->is_null()) {
             interaction.object = read_phrase(*it, true, path + ".object", faults);
         }
+        if (const auto it = entry.find("proposed"); it != entry.end()) {
+            if (it->is_boolean()) {
+                interaction.proposed = it->get<bool>();
+            } else {
+                faults.push_back(path + ".proposed: must be true or false");
+            }
+        }
         interactions.push_back(std::move(interaction));
     }
     return interactions;
+}
+
+json write_interactions(const std::vector<Interaction>& interactions) {
+    const auto write_phrase = [](const Phrase& phrase) {
+        json j = {{"phrase", phrase.text}};
+        if (phrase.id != 0) {
+            j["id"] = phrase.id;
+        }
+        if (phrase.start) {
+            j["start"] = *phrase.start;
+        }
+        return j;
+    };
+    json list = json::array();
+    for (const Interaction& interaction : interactions) {
+        json entry = {{"subject", write_phrase(interaction.subject)},
+                      {"verb", write_phrase(interaction.verb)}};
+        if (interaction.object) {
+            entry["object"] = write_phrase(*interaction.object);
+        }
+        if (interaction.proposed) {
+            entry["proposed"] = true;
+        }
+        list.push_back(std::move(entry));
+    }
+    return list;
 }
 
 }  // namespace matrix::data_source

@@ -1,10 +1,9 @@
 #include "matrix/data_source/manifest.h"
 
-#include "data_source/csv.h"
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
-#include "matrix/core/files.h"
 #include "matrix/data_source/interactions.h"
+#include "matrix/data_source/metadata.h"
 
 #include <nlohmann/json.hpp>
 
@@ -18,14 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr std::size_t kMaxMetadataBytes = std::size_t{1} << 30;
 const std::vector<std::string> kColumns = {"video", "prompt", "interactions"};
-
-// One row as JSON, whichever the file's kind.
-struct Record {
-    std::string where;
-    json row;
-};
 
 class ManifestReader {
 public:
@@ -33,12 +25,8 @@ public:
 
     Manifest read() {
         Manifest manifest;
-        manifest.file = find_file();
-        const std::string text = read_text_file(manifest.file, kMaxMetadataBytes);
-        const fs::path extension = manifest.file.extension();
-        const auto records = extension == ".csv"     ? read_csv(manifest.file, text)
-                             : extension == ".jsonl" ? read_jsonl(manifest.file, text)
-                                                     : read_json(manifest.file, text);
+        manifest.file = find_metadata(data_);
+        const std::vector<Record> records = read_records(manifest.file, faults_);
         for (const Record& record : records) {
             read_row(record, manifest);
         }
@@ -52,126 +40,6 @@ public:
     }
 
 private:
-    [[nodiscard]] fs::path find_file() const {
-        std::vector<fs::path> found;
-        std::error_code ignored;
-        for (const char* name : {"metadata.jsonl", "metadata.json", "metadata.csv"}) {
-            if (fs::exists(data_ / name, ignored)) {
-                found.push_back(data_ / name);
-            }
-        }
-        if (found.empty()) {
-            throw RunError(data_.string() +
-                           ": there is no metadata.jsonl, metadata.json or metadata.csv");
-        }
-        if (found.size() > 1) {
-            throw RunError(data_.string() + ": both " + found[0].filename().string() + " and " +
-                           found[1].filename().string() + " are there; keep one");
-        }
-        return found.front();
-    }
-
-    std::vector<Record> read_jsonl(const fs::path& file, const std::string& text) {
-        std::vector<Record> records;
-        std::size_t begin = 0;
-        for (int line = 1; begin < text.size(); ++line) {
-            const std::size_t end = std::min(text.find('\n', begin), text.size());
-            const std::string_view content = std::string_view(text).substr(begin, end - begin);
-            begin = end + 1;
-            if (content.find_first_not_of(" \t\r") == std::string_view::npos) {
-                continue;
-            }
-            std::string where = file.string() + " line " + std::to_string(line) + " (row " +
-                                std::to_string(num_rows_++) + ")";
-            parse_into(records, content, std::move(where));
-        }
-        return records;
-    }
-
-    std::vector<Record> read_json(const fs::path& file, const std::string& text) {
-        std::vector<Record> records;
-        json rows = parse_json(text, file.string());
-        if (!rows.is_array()) {
-            throw RunError(file.string() +
-                           ": must be a list of rows {\"video\", \"prompt\", \"interactions\"}");
-        }
-        for (json& row : rows) {
-            records.push_back(
-                {file.string() + " row " + std::to_string(num_rows_++), std::move(row)});
-        }
-        return records;
-    }
-
-    std::vector<Record> read_csv(const fs::path& file, const std::string& text) {
-        try {
-            (void)json(text).dump();  // throws for what is not UTF-8; parsing checks that in the
-                                      // other two kinds
-        } catch (const json::exception&) {
-            throw RunError(file.string() + ": is not UTF-8; save it in that encoding");
-        }
-        std::vector<std::string> faults;
-        const auto lines = parse_csv(text, faults);
-        for (const std::string& fault : faults) {
-            faults_.push_back(file.string() + " " + fault);
-        }
-        std::vector<Record> records;
-        if (lines.empty()) {
-            return records;
-        }
-        const auto& header = lines.front().cells;
-        for (const char* column : {"video", "prompt"}) {
-            if (std::ranges::count(header, column) != 1) {
-                faults_.push_back(file.string() + ": needs one column \"" + column +
-                                  "\" in its first line");
-            }
-        }
-        if (std::ranges::count(header, "interactions") > 1) {
-            faults_.push_back(file.string() + ": has two columns \"interactions\"");
-        }
-        if (!faults_.empty()) {
-            return records;
-        }
-        for (std::size_t i = 1; i < lines.size(); ++i) {
-            std::string where = file.string() + " line " + std::to_string(lines[i].line) +
-                                " (row " + std::to_string(num_rows_++) + ")";
-            if (lines[i].cells.size() != header.size()) {
-                faults_.push_back(where + ": has " + std::to_string(lines[i].cells.size()) +
-                                  " cells, the first line has " + std::to_string(header.size()));
-                continue;
-            }
-            read_csv_row(header, lines[i].cells, std::move(where), records);
-        }
-        return records;
-    }
-
-    void read_csv_row(const std::vector<std::string>& header, const std::vector<std::string>& cells,
-                      std::string where, std::vector<Record>& records) {
-        Record record{std::move(where), json::object()};
-        for (std::size_t i = 0; i < header.size(); ++i) {
-            if (header[i] != "interactions") {
-                record.row[header[i]] = cells[i];
-            } else if (cells[i].find_first_not_of(" \t\r\n") != std::string::npos) {
-                try {
-                    record.row["interactions"] =
-                        parse_json(cells[i], record.where + ": interactions");
-                } catch (const RunError& e) {
-                    faults_.emplace_back(e.what());
-                    return;
-                }
-            }
-        }
-        records.push_back(std::move(record));
-    }
-
-    void parse_into(std::vector<Record>& records, std::string_view text, std::string where) {
-        try {
-            json row = parse_json(text, where);
-            records.push_back({std::move(where), std::move(row)});
-        } catch (const RunError& e) {
-            faults_.emplace_back(e.what());
-        }
-    }
-
     void read_row(const Record& record, Manifest& manifest) {
         const auto fault = [&](const std::string& text) {
             faults_.push_back(record.where + ": " + text);
@@ -253,7 +121,6 @@ private:
     fs::path data_;
     std::vector<std::string> faults_;
     std::map<std::string, std::string> videos_;
-    std::int64_t num_rows_ = 0;
 };
 
 }  // namespace

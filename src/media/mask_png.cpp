@@ -6,6 +6,8 @@
 
 #include <png.h>
 
+#include <algorithm>
+
 namespace matrix::media {
 
 at::Tensor read_mask(const std::filesystem::path& path) {
@@ -32,6 +34,22 @@ at::Tensor read_mask(const std::filesystem::path& path) {
         out[i] = set ? 1 : 0;
     }
     return mask;
+}
+
+at::Tensor read_indices(const std::filesystem::path& path) {
+    PngReader reader(path);
+    reader.read_header();
+    const bool indexed = reader.color_type == PNG_COLOR_TYPE_PALETTE ||
+                         (reader.color_type == PNG_COLOR_TYPE_GRAY && reader.bit_depth <= 8);
+    if (!indexed) {
+        throw RunError(path.string() +
+                       ": has colours or 16 bits a channel; object numbers are the indices of a "
+                       "palette PNG or the values of an 8-bit grey one");
+    }
+    reader.read_pixels();
+    at::Tensor indices = at::empty({reader.height_px, reader.width_px}, at::kByte);
+    std::copy(reader.pixels.begin(), reader.pixels.end(), indices.mutable_data_ptr<std::uint8_t>());
+    return indices;
 }
 
 ImageSize png_size(const std::filesystem::path& path) {

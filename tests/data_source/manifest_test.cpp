@@ -8,6 +8,7 @@
 
 #include "data_source/csv.h"
 #include "data_source/dataset.h"
+#include "matrix/data_source/metadata.h"
 #include "support/errors.h"
 
 namespace matrix::data_source {
@@ -84,6 +85,49 @@ TEST(Manifest, ReadsAllThreeKinds) {
         EXPECT_EQ(manifest.file.filename(), name);
         ASSERT_EQ(manifest.rows.size(), 1U);
         expect_row_a(manifest.rows[0]);
+    }
+}
+
+TEST(Manifest, RolesMayBeProposed) {
+    const Dataset data;
+    const auto row = [](const std::string& mark) {
+        return R"([{"video": "a.mp4", "prompt": "A man sits.", "interactions": [{"subject":)"
+               R"({"phrase": "man", "id": 1}, "verb": {"phrase": "sits"}, "proposed": )" +
+               mark + "}]}]";
+    };
+    for (const bool proposed : {true, false}) {
+        data.write("metadata.json", row(proposed ? "true" : "false"));
+        EXPECT_EQ(read_manifest(data.root()).rows[0].interactions[0].proposed, proposed);
+    }
+    data.write("metadata.json", row("\"yes\""));
+    EXPECT_THAT(faults_of(data),
+                ElementsAre(HasSubstr("interactions[0].proposed: must be true or false")));
+}
+
+TEST(Metadata, IsWrittenAsItWasRead) {
+    const std::string row = Dataset::a_row();
+    const std::vector<std::pair<std::string, std::string>> kinds = {
+        {"metadata.jsonl", row + "\n" + R"({"prompt": "x", "other": [1], "video": "b.mp4"})"},
+        {"metadata.json", "[" + row + R"(, {"prompt": "x", "other": [1], "video": "b.mp4"}])"},
+        {"metadata.csv",
+         "other,video,prompt,interactions\nx,a.mp4,\"two\nlines, \"\"q\"\"\",\n"
+         "y,b.mp4,Rain,\"[{\"\"subject\"\": 1}]\"\n"}};
+    for (const auto& [name, text] : kinds) {
+        SCOPED_TRACE(name);
+        const Dataset data;
+        data.write(name, text);
+        std::vector<std::string> faults;
+        const auto records = read_records(data.root() / name, faults);
+        ASSERT_EQ(records.size(), 2U);
+        const std::string written = write_records(data.root() / name, records);
+        EXPECT_THAT(written, HasSubstr(name == "metadata.csv" ? "video,prompt,interactions,other\n"
+                                                              : R"({"video":"a.mp4","prompt":)"));
+        data.write(name, written);
+        const auto again = read_records(data.root() / name, faults);
+        ASSERT_EQ(again.size(), 2U);
+        EXPECT_EQ(again[0].row, records[0].row);
+        EXPECT_EQ(again[1].row, records[1].row);
+        EXPECT_TRUE(faults.empty());
     }
 }
 

@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 
@@ -186,6 +188,28 @@ def test_fields_without_effect_are_noted(matrix, tiny_model, tmp_path):
     assert found["faults"] == []
     for field in ["validation.data", "schedule.warmup_steps", "alignment.center"]:
         one_fault(found["notes"], field)
+
+
+def test_overlays_of_sound_clips(matrix, data, tmp_path):
+    (data / "mask_annotation/000002/<id1>/003.png").write_bytes(b"")
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    rows[0]["interactions"][0]["proposed"] = True
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sheets = tmp_path / "new/sheets"
+    result = matrix("check", "data", data, "--overlays", sheets, "--json")
+    found = json.loads(result.stdout)
+    assert result.returncode == 1 and len(found["faults"]) == 1 and found["overlays"] == found["proposed"] == 1
+    assert [sheet.name for sheet in sheets.iterdir()] == ["000001.png"]
+    sheet = np.array(Image.open(sheets / "000001.png").convert("RGB")).astype(int)
+    frame_px = 420 * 96 // 160
+    assert sheet.shape[1] >= 3 * 420 and sheet.shape[0] > 2 * frame_px
+    red = (sheet[..., 0] > 240) & (sheet[..., 1] < 20) & (sheet[..., 2] < 20)
+    green = (sheet[..., 1] > 240) & (sheet[..., 0] < 20) & (sheet[..., 2] < 20)
+    assert red.sum() > 500 and green.sum() > 500  # the outlines and names of IDs 1 and 2
+
+    (tmp_path / "file").write_text("")
+    result = matrix("check", "data", data, "--overlays", tmp_path / "file/sheets")
+    assert result.returncode == 1 and len(result.faults) == 1 and "file/sheets" in result.faults[0]
 
 
 def test_config_may_name_its_schema(matrix, tiny_model, tmp_path):

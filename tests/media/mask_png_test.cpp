@@ -31,6 +31,20 @@ TEST(MaskPng, SixteenBitsAreRefused) {
     }
 }
 
+TEST(MaskPng, IndicesOfAPaletteAndOfGrey) {
+    const at::Tensor indices = read_indices(fixture("masks/palette4.png"));
+    expect_equal(indices.ne(0).to(at::kByte), read_mask(fixture("masks/palette4.png")), "palette");
+    EXPECT_GT(indices.max().item<int>(), 1);
+
+    const TempDirectory directory;
+    const at::Tensor grey = at::randint(0, 4, {7, 9}, at::kByte);
+    write_png(directory.path() / "grey.png", grey);
+    expect_equal(read_indices(directory.path() / "grey.png"), grey, "grey");
+    write_png(directory.path() / "rgb.png", at::zeros({2, 2, 3}, at::kByte));
+    expect_error([&] { (void)read_indices(directory.path() / "rgb.png"); },
+                 {"rgb.png", "colours", "palette"});
+}
+
 TEST(MaskPng, SizeComesFromTheHeader) {
     const ImageSize size = png_size(fixture("masks/palette4.png"));
     EXPECT_EQ(size.width_px, 19);

@@ -20,6 +20,7 @@ struct DatasetReport {
     std::int64_t num_clips = 0;
     std::int64_t num_without_interactions = 0;
     std::int64_t num_without_masks = 0;
+    std::int64_t num_proposed = 0;    ///< clips with roles that no person has confirmed
     std::vector<std::string> faults;  ///< one line each, naming the file
     std::vector<std::string> notes;   ///< what is allowed and worth knowing
 };

@@ -15,4 +15,7 @@ namespace matrix::data_source {
 [[nodiscard]] std::vector<Interaction> read_interactions(const nlohmann::json& json,
                                                          std::vector<std::string>& faults);
 
+/// The same list, to be read again.
+[[nodiscard]] nlohmann::json write_interactions(const std::vector<Interaction>& interactions);
+
 }  // namespace matrix::data_source

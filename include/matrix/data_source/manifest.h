@@ -20,6 +20,7 @@ struct Interaction {
     Phrase subject;
     Phrase verb;
     std::optional<Phrase> object;  ///< none: an intransitive verb
+    bool proposed = false;         ///< found by rule, and no person has looked at it
 };
 
 /// One row of the metadata file.

@@ -22,6 +22,10 @@ void write_png(const std::filesystem::path& path, const at::Tensor& image);
 /// bits a channel is a RunError. [H, W] uint8 of zeros and ones.
 [[nodiscard]] at::Tensor read_mask(const std::filesystem::path& path);
 
+/// The indices of a palette PNG, or the values of an 8-bit grey one, as DAVIS numbers its objects.
+/// RunError naming the file: colours, alpha or 16 bits a channel, or damage. [H, W] uint8.
+[[nodiscard]] at::Tensor read_indices(const std::filesystem::path& path);
+
 /// Width and height from a PNG's header alone.
 struct ImageSize {
     std::int64_t width_px = 0;

@@ -1,11 +1,15 @@
 #include <algorithm>
 
+#include "cli/check/overlays.h"
 #include "cli/check/report.h"
+#include "cli/pictures/clips.h"
 #include "cli/run_config.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
+#include "matrix/data_source/clip.h"
 #include "matrix/data_source/doctor.h"
 #include "matrix/log/progress.h"
+#include "matrix/media/image.h"
 #include "matrix/media/video.h"
 
 namespace matrix::cli::check {
@@ -61,11 +65,32 @@ void add_counts(Report& report, const data_source::DatasetReport& found) {
     report.facts["clips"] = found.num_clips;
     report.facts["without_interactions"] = found.num_without_interactions;
     report.facts["without_masks"] = found.num_without_masks;
+    report.facts["proposed"] = found.num_proposed;
+    if (found.num_proposed > 0) {
+        report.notes.push_back(plural(found.num_proposed, "clip") +
+                               " with proposed roles: look at them (--overlays DIR), mend "
+                               "`interactions`, and take \"proposed\" out");
+    }
+}
+
+/// The number of sheets drawn. A mask that training would not read is read here: what is wrong with
+/// it is a fault of the clip, a directory that cannot be written ends the check.
+std::int64_t draw_overlay(const data_source::Row& row, const data_cache::DataConfig& config,
+                          const fs::path& directory, std::vector<std::string>& faults) {
+    at::Tensor sheet;
+    try {
+        sheet = overlay_sheet(row, data_source::plan_clip(row, config));
+    } catch (const RunError& error) {
+        faults.insert(faults.end(), error.faults().begin(), error.faults().end());
+        return 0;
+    }
+    media::write_png(directory / (pictures::stem_of(row.video) + ".png"), sheet);
+    return 1;
 }
 
 }  // namespace
 
-Report check_data(const fs::path& data, const fs::path& run_file) {
+Report check_data(const fs::path& data, const fs::path& run_file, const fs::path& overlays) {
     Report report;
     report.facts["path"] = data.string();
     const bool whole = run_file.empty();
@@ -79,19 +104,28 @@ Report check_data(const fs::path& data, const fs::path& run_file) {
     data_source::DatasetReport found;
     found.num_clips = static_cast<std::int64_t>(manifest.rows.size());
     log::Progress progress("clips", found.num_clips);
-    std::int64_t done = 0;
+    std::int64_t done = 0, drawn = 0;
     for (const data_source::Row& row : manifest.rows) {
         if (const auto signal = stop_signal()) {
             throw Stopped{*signal};
         }
         found.num_without_interactions += row.interactions.empty() ? 1 : 0;
-        data_source::check_row(row, whole ? whole_clip(row, config.data, found) : config.data,
-                               tokenizer ? &*tokenizer : nullptr, data_source::Depth::kPixels,
-                               found);
+        const data_cache::DataConfig of_row =
+            whole ? whole_clip(row, config.data, found) : config.data;
+        const std::size_t faults_before = found.faults.size();
+        data_source::check_row(row, of_row, tokenizer ? &*tokenizer : nullptr,
+                               data_source::Depth::kPixels, found);
+        if (!overlays.empty() && found.faults.size() == faults_before) {
+            drawn += draw_overlay(row, of_row, overlays, found.faults);
+        }
         progress.update(++done);
     }
     progress.finish();
     add_counts(report, found);
+    if (!overlays.empty()) {
+        report.facts["overlays"] = drawn;
+        report.lines.push_back(overlays.string() + ": " + plural(drawn, "sheet"));
+    }
     report.notes.insert(report.notes.end(), found.notes.begin(), found.notes.end());
     report.faults.insert(report.faults.end(), found.faults.begin(), found.faults.end());
     return report;

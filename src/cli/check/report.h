@@ -26,9 +26,11 @@ struct Report {
 [[nodiscard]] Report check_model(const std::filesystem::path& model);
 
 /// A data set. With a run file: what that run would read, decoded. Without one (empty path): all
-/// frames of every clip and a mask for each.
+/// frames of every clip and a mask for each. `overlays`: where to draw a sheet of each sound clip,
+/// so that a person can look at it; empty: nowhere.
 [[nodiscard]] Report check_data(const std::filesystem::path& data,
-                                const std::filesystem::path& run_file);
+                                const std::filesystem::path& run_file,
+                                const std::filesystem::path& overlays);
 
 /// A run file, and its blocks against the model's where the model is there.
 [[nodiscard]] Report check_config(const std::filesystem::path& run_file);
