@@ -179,7 +179,11 @@ std::string heat_map_svg(const HeatMap& map) {
 
 std::string influence_svg(const std::string& title, const std::vector<InfluenceSeries>& series,
                           const std::vector<std::int64_t>& marked) {
-    const std::size_t rows = series.front().layers.size();
+    const std::vector<LayerInfluence>& longest =
+        std::ranges::max(series, {}, [](const InfluenceSeries& one) {
+            return one.layers.size();
+        }).layers;
+    const std::size_t rows = longest.size();
     double maximum = 0;
     for (const InfluenceSeries& one : series) {
         for (const LayerInfluence& layer : one.layers) {
@@ -187,13 +191,13 @@ std::string influence_svg(const std::string& title, const std::vector<InfluenceS
         }
     }
     Svg svg(title, chart_height(rows));
-    layer_axis(svg, numbers_of(series.front().layers), marked);
+    layer_axis(svg, numbers_of(longest), marked);
     const double height = row_height(rows);
     const double bar = (height - 3) / static_cast<double>(series.size());
     const double room = kWidth - kLeft - kRight - 58;
     for (std::size_t i = 0; i < series.size(); ++i) {
         const char* color = kSeries[series.size() == 1 ? 1 : std::min<std::size_t>(i, 1)];
-        for (std::size_t l = 0; l < std::min(rows, series[i].layers.size()); ++l) {
+        for (std::size_t l = 0; l < series[i].layers.size(); ++l) {
             const LayerInfluence& layer = series[i].layers[l];
             const double y = kHead + static_cast<double>(l) * height + 1.5;
             const double width =

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "matrix/core/error.h"
+#include "matrix/core/shape.h"
 #include "matrix/tensor_io/safetensors.h"
 
 namespace matrix::analysis {
@@ -23,6 +24,28 @@ nlohmann::json about(const VideoRecord& record) {
             {"made_from", record.made_from}};
 }
 
+/// RunError unless the tensors belong together.
+void check_sizes(const VideoRecord& record, const std::filesystem::path& path) {
+    if (record.entities.empty()) {
+        throw RunError(path.string() + ": names no entity");
+    }
+    const auto entities = static_cast<std::int64_t>(record.entities.size());
+    const auto steps = static_cast<std::int64_t>(record.timesteps.size());
+    const at::Tensor& cells = record.entities[0].cells;
+    const std::int64_t layers = record.v2t.dim() == 5 ? record.v2t.size(1) : -1;
+    expect_shape(record.v2t_scores, {entities, steps, layers, 8}, path.string() + ": v2t_scores");
+    expect_shape(record.v2v_scores, {entities, steps, layers, 3, 8},
+                 path.string() + ": v2v_scores");
+    for (const auto& [name, maps] : {std::pair("v2t", record.v2t), std::pair("v2v", record.v2v)}) {
+        expect_shape(maps, {entities, layers, cells.size(0), cells.size(1), cells.size(2)},
+                     path.string() + ": " + name);
+    }
+    if (record.v2t_scores.scalar_type() != at::kDouble ||
+        record.v2v_scores.scalar_type() != at::kDouble) {
+        throw RunError(path.string() + ": scores are not float64");
+    }
+}
+
 }  // namespace
 
 at::Tensor VideoRecord::aas(bool of_v2v) const {
@@ -36,7 +59,12 @@ void RecordBuilder::add(std::int64_t timestep, const AttentionRecorder& recorder
                         const std::map<std::int64_t, at::Tensor>& tap_outputs) {
     std::vector<at::Tensor> v2t_scores, v2v_scores, v2t, v2v;
     for (std::int64_t layer = 0; layer < num_layers_; ++layer) {
-        const LayerReading reading = recorder.read(tap_outputs.at(layer));
+        const at::Tensor& maps = tap_outputs.at(layer);
+        if (!maps.isfinite().all().item<bool>()) {
+            throw RunError(record_.video + ": the attention of layer " + std::to_string(layer) +
+                           " at timestep " + std::to_string(timestep) + " is not finite");
+        }
+        const LayerReading reading = recorder.read(maps);
         v2t_scores.push_back(reading.v2t_scores);
         v2v_scores.push_back(reading.v2v_scores);
         v2t.push_back(reading.v2t);
@@ -102,9 +130,12 @@ VideoRecord read_record(const std::filesystem::path& path) {
         record.v2v_scores = file.tensor("v2v_scores");
         record.v2t = file.tensor("v2t");
         record.v2v = file.tensor("v2v");
+        check_sizes(record, path);
         return record;
     } catch (const nlohmann::json::exception& error) {
         throw RunError(path.string() + ": " + error.what());
+    } catch (const c10::Error& error) {
+        throw RunError(path.string() + ": " + error.what_without_backtrace());
     }
 }
 

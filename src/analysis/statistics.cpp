@@ -191,11 +191,17 @@ LayerChoice choose_layers(const std::vector<LayerInfluence>& layers,
     if (!choice.layers.empty()) {
         return choice;
     }
+    const std::vector<LayerInfluence> influential = by_rank_sum(layers);
+    if (influential.empty()) {
+        choice.reason = layers.empty() ? "no clip has such an entity"
+                                       : "no layer's score depends on the prompt";
+        return choice;
+    }
     choice.reason = dominance.empty()
-                        ? "no successes and failures were given, so by influence alone"
+                        ? "there are not both successes and failures, so by influence alone"
                         : "no influential layer is higher in successes and lower in failures, so "
                           "by influence alone";
-    for (const LayerInfluence& layer : by_rank_sum(layers)) {
+    for (const LayerInfluence& layer : influential) {
         if (choice.layers.size() < count) {
             choice.layers.push_back(layer.layer);
             choice.reason += "; layer " + std::to_string(layer.layer) + " has rank sum " +

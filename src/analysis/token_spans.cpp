@@ -8,7 +8,7 @@ namespace {
 
 constexpr double kLeastRatio = 0.8;
 
-/// Code points; a byte that is no part of UTF-8 stands for itself.
+/// One number for each code point of UTF-8.
 std::u32string code_points(std::string_view text) {
     std::u32string points;
     for (const char c : text) {

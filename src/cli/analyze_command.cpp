@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <set>
@@ -12,6 +13,7 @@
 #include "cli/analyze/reading.h"
 #include "cli/analyze/report_files.h"
 #include "cli/analyze/settings.h"
+#include "cli/analyze/work.h"
 #include "cli/commands.h"
 #include "cli/run_config.h"
 #include "cli/sample_source.h"
@@ -48,6 +50,13 @@ void check_flags(const Settings& settings, const pipeline::VideoPipeline& pipeli
     if (settings.adapter.empty() && settings.adapter_strength != 1.0) {
         faults.emplace_back("--adapter-strength: there is no --adapter");
     }
+    for (const auto& [flag, value] : {std::pair("--adapter-strength", settings.adapter_strength),
+                                      std::pair("--guidance-scale", settings.guidance_scale),
+                                      std::pair("--dummy-variance", settings.dummy_variance)}) {
+        if (!std::isfinite(value)) {
+            faults.push_back(std::string(flag) + ": is not a finite number");
+        }
+    }
     for (const std::int64_t timestep : settings.timesteps) {
         const std::int64_t count = pipeline.scheduler().num_train_timesteps;
         if (timestep < 0 || timestep >= count) {
@@ -67,109 +76,6 @@ void check_flags(const Settings& settings, const pipeline::VideoPipeline& pipeli
     if (!faults.empty()) {
         throw UsageError(std::move(faults));
     }
-}
-
-/// What a record depends on besides its clip: another text makes it anew.
-std::string made_from(const Settings& s, const data_cache::DataConfig& data, at::ScalarType dtype,
-                      const data_source::Row& row) {
-    nlohmann::json interactions = nlohmann::json::array();
-    for (const data_source::Interaction& said : row.interactions) {
-        interactions.push_back({said.subject.id, said.subject.text, said.verb.text,
-                                said.object ? said.object->id : 0,
-                                said.object ? said.object->text : ""});
-    }
-    nlohmann::json json = {
-        {"model", fs::absolute(s.model).lexically_normal().string()},
-        {"adapter", s.adapter},
-        {"strength", s.adapter_strength},
-        {"size", {data.frames, data.height, data.width}},
-        {"seed", s.seed},
-        {"dtype", dtype_text(dtype)},
-        {"spans", s.spans},
-        {"prompt", row.prompt},
-        {"interactions", interactions},
-        {"video", static_cast<std::int64_t>(
-                      fs::last_write_time(row.video_path).time_since_epoch().count())}};
-    json["mode"] =
-        s.generate ? nlohmann::json{s.steps, s.guidance_scale} : nlohmann::json(s.timesteps);
-    return json.dump();
-}
-
-bool is_made_from(const fs::path& path, const std::string& made_from) {
-    if (!fs::exists(path)) {
-        return false;
-    }
-    try {
-        return analysis::read_record(path).made_from == made_from;
-    } catch (const RunError&) {
-        return false;
-    }
-}
-
-/// A row that can be read, or has been.
-struct Work {
-    const data_source::Row* row;
-    std::string made_from;
-    at::Tensor input_ids;  // [L]
-    bool is_there = false;
-};
-
-/// The rows without a fault that their headers show.
-std::vector<Work> plan(const std::vector<data_source::Row>& rows, const Settings& settings,
-                       const analyze::ClipRules& rules, at::ScalarType dtype,
-                       std::vector<std::string>& faults) {
-    std::vector<Work> work;
-    for (const data_source::Row& row : rows) {
-        try {
-            if (!fs::exists(row.video_path)) {
-                throw RunError(row.where + ": there is no video " + row.video_path.string());
-            }
-            std::string from = made_from(settings, rules.data, dtype, row);
-            const bool is_there = is_made_from(analyze::record_path(settings.out, row.video), from);
-            at::Tensor ids = data_source::read_text(row, rules.data, rules.tokenizer).input_ids;
-            work.push_back({&row, std::move(from), std::move(ids), is_there});
-        } catch (const RunError& error) {
-            faults.insert(faults.end(), error.faults().begin(), error.faults().end());
-        }
-    }
-    return work;
-}
-
-/// Reads what is not there; a clip with faults leaves the list.
-void read_missing(std::vector<Work>& work, const Settings& settings,
-                  const analyze::ClipRules& rules, analyze::Reader& reader,
-                  std::vector<std::string>& faults) {
-    std::vector<at::Tensor> prompts;
-    for (const Work& clip : work) {
-        if (!clip.is_there) {
-            prompts.push_back(clip.input_ids);
-        }
-    }
-    reader.encode_prompts(at::stack(prompts));
-    log::Progress progress("clips", static_cast<std::int64_t>(prompts.size()));
-    std::int64_t done = 0;
-    std::erase_if(work, [&](const Work& next) {
-        if (next.is_there) {
-            return false;
-        }
-        if (const auto signal = stop_signal()) {
-            throw Stopped{*signal};
-        }
-        const std::int64_t prompt = done++;
-        try {
-            const std::string& video = next.row->video;
-            const analyze::AnalysedClip clip = analyze::load_clip(*next.row, rules);
-            analysis::VideoRecord record =
-                reader.read(clip, prompt, analyze::video_path(settings.out, video));
-            record.made_from = next.made_from;
-            analysis::write_record(analyze::record_path(settings.out, video), record);
-            progress.update(done);
-            return false;
-        } catch (const RunError& error) {
-            faults.insert(faults.end(), error.faults().begin(), error.faults().end());
-            return true;
-        }
-    });
 }
 
 std::string cost_text(const analyze::Cost& cost, bool generated) {
@@ -238,14 +144,6 @@ void check_config_to_write(const std::string& path) {
     }
 }
 
-std::vector<data_source::Row> rows_of(const Settings& settings) {
-    std::vector<data_source::Row> rows = data_source::read_manifest(settings.data).rows;
-    if (settings.clips > 0 && static_cast<std::size_t>(settings.clips) < rows.size()) {
-        rows.resize(static_cast<std::size_t>(settings.clips));
-    }
-    return rows;
-}
-
 void analyze_main(const Settings& settings) {
     install_stop_signals();
     const pipeline::PipelineOptions options = options_for(settings);
@@ -254,8 +152,11 @@ void analyze_main(const Settings& settings) {
     const data_cache::DataConfig data = analyze::data_config(settings, pipeline);
     const text::T5Tokenizer tokenizer(fs::path(settings.model) / "tokenizer");
     const analyze::ClipRules rules{data, tokenizer, settings.spans == "published"};
-    const std::vector<data_source::Row> rows = rows_of(settings);
+    std::vector<data_source::Row> rows = data_source::read_manifest(settings.data).rows;
     const analysis::SummaryOptions summary = summary_options(settings, rows);
+    if (settings.clips > 0 && static_cast<std::size_t>(settings.clips) < rows.size()) {
+        rows.resize(static_cast<std::size_t>(settings.clips));
+    }
     check_config_to_write(settings.write_config);
     fs::create_directories(fs::path(settings.out) / "records");
     std::optional<analyze::Analysis> beside;
@@ -265,12 +166,12 @@ void analyze_main(const Settings& settings) {
 
     std::vector<std::string> faults;
     std::string cost;
-    std::vector<Work> work = plan(rows, settings, rules, options.dtype, faults);
-    if (std::ranges::any_of(work, [](const Work& clip) { return !clip.is_there; })) {
+    std::vector<analyze::Work> work = analyze::plan(rows, settings, rules, options, faults);
+    if (std::ranges::any_of(work, [](const analyze::Work& clip) { return !clip.is_there; })) {
         const auto reader = settings.generate
                                 ? analyze::read_generation(settings, options.device, pipeline)
                                 : analyze::read_clips(settings, options, pipeline);
-        read_missing(work, settings, rules, *reader, faults);
+        analyze::read_missing(work, settings, rules, *reader, faults);
         cost = cost_text(reader->cost(), settings.generate);
         if (!settings.json) {
             log::info(cost);
@@ -283,13 +184,15 @@ void analyze_main(const Settings& settings) {
     }
     if (!work.empty()) {
         std::vector<fs::path> records;
-        for (const Work& clip : work) {
+        for (const analyze::Work& clip : work) {
             records.push_back(analyze::record_path(settings.out, clip.row->video));
         }
         const analyze::Analysis analysis =
             analyze::read_analysis(label_of(settings), records, summary);
         analyze::write_tables(settings.out, analysis);
-        analyze::write_report(analysis, {settings, rules, rows, beside, faults, cost});
+        const std::vector<std::string> undrawn =
+            analyze::write_report(analysis, {settings, rules, rows, beside, faults, cost});
+        faults.insert(faults.end(), undrawn.begin(), undrawn.end());
         if (!settings.write_config.empty()) {
             analyze::write_config(settings.write_config, settings, analysis.summary);
         }
@@ -340,15 +243,19 @@ void add_analyze_command(CLI::App& app, Action& action) {
                      "Noise levels at which the clips are read, with commas")
         ->delimiter(',')
         ->capture_default_str();
-    command->add_flag("--generate", s->generate,
-                      "Read while the model makes a video from each first frame and prompt; the "
-                      "masks must be those of that video");
+    CLI::Option* generate = command->add_flag(
+        "--generate", s->generate,
+        "Read while the model makes a video from each first frame and prompt; the "
+        "masks must be those of that video");
+    generate->excludes(timesteps);
     command->add_option("--steps", s->steps, "Denoising steps, with --generate")
+        ->needs(generate)
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     command
         ->add_option("--guidance-scale", s->guidance_scale,
                      "Classifier-free guidance, with --generate; its conditional half is read")
+        ->needs(generate)
         ->capture_default_str();
     command->add_option("--seed", s->seed, "Of the noise")
         ->check(CLI::NonNegativeNumber)

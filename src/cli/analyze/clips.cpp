@@ -12,16 +12,25 @@
 namespace matrix::cli::analyze {
 namespace {
 
-/// The tokens as the authors' analysis finds them, in place of those of data.md.
-void use_published_spans(AnalysedClip& clip, const text::T5Tokenizer& tokenizer) {
+constexpr std::int64_t kEndToken = 1;
+
+/// The tokens as the authors' analysis finds them, in place of those that training finds. An entity
+/// that training gives none, since its phrase was cut off or its masks are empty, gets none.
+void use_published_spans(AnalysedClip& clip, const ClipRules& rules) {
+    const text::T5Tokenizer& tokenizer = rules.tokenizer;
     std::vector<std::string> pieces;
     for (const std::int64_t id : tokenizer.tokens(clip.sample.prompt).ids) {
         pieces.push_back(tokenizer.piece(id));
     }
-    pieces.push_back(tokenizer.piece(1));  // the end token takes part
+    pieces.push_back(tokenizer.piece(kEndToken));
     for (analysis::Entity& entity : clip.entities) {
+        if (!entity.has_tokens()) {
+            continue;
+        }
         entity.tokens = at::zeros_like(entity.tokens);
-        const auto span = analysis::published_span(pieces, entity.word);
+        const auto span = analysis::published_span(pieces, rules.data.strip_id_markers
+                                                               ? text::strip_id_markers(entity.word)
+                                                               : entity.word);
         if (!span || span->end > entity.tokens.numel()) {
             log::warning(clip.row.where + ": no span of tokens is like \"" + entity.word +
                          "\"; it has no v2t");
@@ -34,11 +43,6 @@ void use_published_spans(AnalysedClip& clip, const text::T5Tokenizer& tokenizer)
 }  // namespace
 
 AnalysedClip load_clip(const data_source::Row& row, const ClipRules& rules) {
-    if (row.interactions.empty()) {
-        throw RunError(row.where +
-                       ": has no `interactions`, so nothing says which words and "
-                       "instances to look at");
-    }
     AnalysedClip clip{row, data_source::load_sample(row, rules.data, rules.tokenizer, false), {}};
     for (const std::string& note : clip.sample.notes) {
         log::warning(note);
@@ -46,7 +50,7 @@ AnalysedClip load_clip(const data_source::Row& row, const ClipRules& rules) {
     clip.entities =
         analysis::entities_of(row.interactions, clip.sample.token_mask, clip.sample.masks);
     if (rules.published_spans) {
-        use_published_spans(clip, rules.tokenizer);
+        use_published_spans(clip, rules);
     }
     if (std::ranges::none_of(clip.entities, [](const analysis::Entity& entity) {
             return entity.has_tokens() || entity.has_first_cells();

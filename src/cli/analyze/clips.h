@@ -6,8 +6,6 @@
 #include "matrix/data_source/sample.h"
 #include "matrix/text/t5_tokenizer.h"
 
-#include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,15 +18,14 @@ struct AnalysedClip {
     std::vector<analysis::Entity> entities;
 };
 
-/// Finds the tokens of a phrase otherwise than data.md does; undefined: none.
+/// How rows become clips.
 struct ClipRules {
     const data_cache::DataConfig& data;
     const text::T5Tokenizer& tokenizer;
     bool published_spans = false;  ///< analysis/token_spans.h
 };
 
-/// Decodes one row. RunError with its faults; a row without interactions, or of which no word and
-/// no track is left, is one.
+/// Decodes one row. RunError with its faults; that no word and no track of it is left is one.
 [[nodiscard]] AnalysedClip load_clip(const data_source::Row& row, const ClipRules& rules);
 
 }  // namespace matrix::cli::analyze

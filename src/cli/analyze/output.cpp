@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "cli/pictures/clips.h"
 #include "matrix/analysis/tables.h"
@@ -77,7 +78,8 @@ void write_tables(const fs::path& out, const Analysis& analysis) {
     }
     Json json = {{"label", analysis.label}};
     json.update(analysis::summary_json(analysis.records, analysis.summary));
-    write_file_atomically(out / kSummary, json.dump(2) + "\n");
+    write_file_atomically(out / kSummary,
+                          json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void write_config(const fs::path& config, const Settings& settings,
@@ -85,12 +87,24 @@ void write_config(const fs::path& config, const Settings& settings,
     Json run = fs::exists(config) ? parse(config)
                                   : Json{{"model", {{"path", settings.model}}},
                                          {"data", {{"path", settings.data}}}};
-    std::set<std::int64_t> all(summary.sga_blocks.begin(), summary.sga_blocks.end());
-    all.insert(summary.spa_blocks.begin(), summary.spa_blocks.end());
+    std::set<std::int64_t> all;
     try {
-        run["alignment"]["sga"]["blocks"] = summary.sga_blocks;
-        run["alignment"]["spa"]["blocks"] = summary.spa_blocks;
-        run["lora"]["blocks"] = all;
+        for (const auto& [term, blocks] :
+             {std::pair("sga", summary.sga_blocks), std::pair("spa", summary.spa_blocks)}) {
+            Json& section = run["alignment"];
+            if (section.contains(term) && section.at(term).is_null()) {
+                continue;  // the run does without it
+            }
+            if (blocks.empty()) {
+                throw RunError("--write-config: no layer was chosen for alignment." +
+                               std::string(term) + "; " + config.string() + " is as it was");
+            }
+            section[term]["blocks"] = blocks;
+            all.insert(blocks.begin(), blocks.end());
+        }
+        if (!all.empty()) {
+            run["lora"]["blocks"] = all;
+        }
     } catch (const nlohmann::json::exception& error) {
         throw UsageError(config.string() + ": is no run's configuration: " + error.what());
     }

@@ -37,7 +37,8 @@ struct Analysis {
 void write_tables(const std::filesystem::path& out, const Analysis& analysis);
 
 /// Sets alignment.sga.blocks, alignment.spa.blocks and lora.blocks of a run's file, everything else
-/// as it was; a file that is not there becomes one with these, the model and the data alone.
+/// as it was, a term that is off too; a file that is not there becomes one with these, the model
+/// and the data alone. RunError, with the file as it was, where a term has no layer.
 void write_config(const std::filesystem::path& config, const Settings& settings,
                   const analysis::Summary& summary);
 

@@ -81,7 +81,6 @@ public:
 
     [[nodiscard]] analysis::VideoRecord read(const AnalysedClip& clip, std::int64_t prompt,
                                              const std::filesystem::path&) override {
-        load();
         const at::Tensor embedding = prompts_[prompt];
         const data_cache::EncodedSample sample = encode(clip.sample, embedding);
         const analysis::AttentionRecorder recorder(clip.entities);
@@ -103,11 +102,7 @@ public:
 
     [[nodiscard]] Cost cost() const override { return cost_; }
 
-private:
-    void load() {
-        if (model_) {
-            return;
-        }
+    void load() override {
         model_ = models::load_cogvideox(options_.model, options_.dtype, options_.device);
         if (options_.adapter) {
             lora::attach(*model_, *options_.adapter, false, options_.adapter_strength);
@@ -115,6 +110,7 @@ private:
         encode_video_ = encoders_.load_video();
     }
 
+private:
     [[nodiscard]] at::Tensor moments(const at::Tensor& video, const std::string& name) const {
         at::Tensor moments = encode_video_(video);
         if (!moments.isfinite().all().item<bool>()) {

@@ -47,6 +47,8 @@ public:
         return record.finish();
     }
 
+    void load() override {}  // the pipeline does, for its first video
+
     [[nodiscard]] Cost cost() const override { return cost_; }
 
 private:

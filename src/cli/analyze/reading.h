@@ -33,6 +33,8 @@ public:
     /// `prompts` [n, L] of all clips that will be read, so that the text encoder goes before the
     /// transformer comes.
     virtual void encode_prompts(const at::Tensor& input_ids) = 0;
+    /// Loads the model, whose faults are not a clip's.
+    virtual void load() = 0;
     /// `prompt`: the place among the encoded ones. `video`: where a generated video goes.
     [[nodiscard]] virtual analysis::VideoRecord read(const AnalysedClip& clip, std::int64_t prompt,
                                                      const std::filesystem::path& video) = 0;

@@ -9,6 +9,7 @@
 #include "cli/pictures/clips.h"
 #include "matrix/analysis/charts.h"
 #include "matrix/analysis/report.h"
+#include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/media/image.h"
 #include "matrix/media/video.h"
@@ -23,6 +24,8 @@ void write_charts(const fs::path& out, const Analysis& analysis) {
     for (std::size_t v = 0; v < analysis::kVariants.size(); ++v) {
         const std::string name(analysis::kVariants[v].name), title(analysis::kVariants[v].title);
         const analysis::VariantSummary& variant = summary.variants[v];
+        const fs::path dominance = out / ("dominance_" + name + ".svg");
+        fs::remove(dominance);
         if (variant.scores.videos.empty()) {
             continue;
         }
@@ -36,8 +39,7 @@ void write_charts(const fs::path& out, const Analysis& analysis) {
                 title, {{analysis.label, variant.influence, variant.scores.videos.size()}},
                 variant.choice.layers));
         if (!variant.dominance.empty()) {
-            write_file_atomically(out / ("dominance_" + name + ".svg"),
-                                  analysis::dominance_svg(title, variant.dominance));
+            write_file_atomically(dominance, analysis::dominance_svg(title, variant.dominance));
         }
     }
     const auto& v = summary.variants;
@@ -67,8 +69,25 @@ at::Tensor frames_of(const AnalysedClip& clip, const Settings& settings) {
     return pictures::to_frames(clip.sample.video);
 }
 
-std::vector<analysis::ReportPicture> draw(const Analysis& analysis, const ReportParts& parts) {
+/// The frames and entities of a clip with what both analyses read of it.
+DrawnClip drawn_clip(const data_source::Row& row, const analysis::VideoRecord& record,
+                     const Analysis& analysis, const ReportParts& parts) {
+    const AnalysedClip clip = load_clip(row, parts.rules);
+    DrawnClip drawn{frames_of(clip, parts.settings), clip.entities, {}};
+    const analysis::VideoRecord* earlier =
+        parts.beside ? record_of(*parts.beside, row.video) : nullptr;
+    if (earlier != nullptr && same_entities(*earlier, record)) {
+        drawn.readings.push_back({parts.beside->label, *earlier});
+    }
+    drawn.readings.push_back({analysis.label, record});
+    return drawn;
+}
+
+std::vector<analysis::ReportPicture> draw(const Analysis& analysis, const ReportParts& parts,
+                                          std::vector<std::string>& undrawn) {
     const fs::path directory = fs::path(parts.settings.out) / "pictures";
+    fs::remove_all(directory);
+    fs::create_directories(directory);
     const ShownLayers layers = shown_layers(analysis.summary);
     std::vector<analysis::ReportPicture> drawn;
     for (const data_source::Row& row : parts.rows) {
@@ -79,18 +98,16 @@ std::vector<analysis::ReportPicture> draw(const Analysis& analysis, const Report
         if (record == nullptr) {
             continue;
         }
-        const AnalysedClip clip = load_clip(row, parts.rules);
-        DrawnClip sheet{frames_of(clip, parts.settings), clip.entities, {}};
-        const analysis::VideoRecord* earlier =
-            parts.beside ? record_of(*parts.beside, row.video) : nullptr;
-        if (earlier != nullptr && same_entities(*earlier, *record)) {
-            sheet.readings.push_back({parts.beside->label, *earlier});
+        try {
+            const DrawnClip clip = drawn_clip(row, *record, analysis, parts);
+            drawn.push_back({row.video + ": " + record->prompt,
+                             media::encode_jpeg(draw_clip(directory, pictures::stem_of(row.video),
+                                                          clip, layers))});
+        } catch (const RunError& error) {
+            for (const std::string& fault : error.faults()) {
+                undrawn.push_back("its maps are not drawn: " + fault);
+            }
         }
-        sheet.readings.push_back({analysis.label, *record});
-        fs::create_directories(directory);
-        drawn.push_back({row.video + ": " + record->prompt,
-                         media::encode_jpeg(
-                             draw_clip(directory, pictures::stem_of(row.video), sheet, layers))});
     }
     return drawn;
 }
@@ -131,7 +148,7 @@ std::vector<std::string> about(const Analysis& analysis, const ReportParts& part
 
 }  // namespace
 
-void write_report(const Analysis& analysis, const ReportParts& parts) {
+std::vector<std::string> write_report(const Analysis& analysis, const ReportParts& parts) {
     const fs::path out = parts.settings.out;
     write_charts(out, analysis);
     analysis::Report report;
@@ -143,9 +160,12 @@ void write_report(const Analysis& analysis, const ReportParts& parts) {
         report.sides.push_back(
             {parts.beside->label, parts.beside->summary, parts.beside->records.size()});
     }
-    report.pictures = draw(analysis, parts);
+    std::vector<std::string> undrawn;
+    report.pictures = draw(analysis, parts, undrawn);
     report.left_out = parts.left_out;
+    report.left_out.insert(report.left_out.end(), undrawn.begin(), undrawn.end());
     write_file_atomically(out / "report.html", analysis::report_html(report));
+    return undrawn;
 }
 
 }  // namespace matrix::cli::analyze

@@ -21,7 +21,8 @@ struct ReportParts {
 };
 
 /// The charts as SVG files, the maps of a few clips below pictures/, and report.html with all of
-/// them.
-void write_report(const Analysis& analysis, const ReportParts& parts);
+/// them; what an earlier report left of these goes. Returns a line for each clip that could not be
+/// drawn.
+std::vector<std::string> write_report(const Analysis& analysis, const ReportParts& parts);
 
 }  // namespace matrix::cli::analyze

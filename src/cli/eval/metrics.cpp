@@ -160,7 +160,8 @@ private:
         std::map<std::string, std::int64_t> lengths;
         for (const std::string& id : ids) {
             collect([&] {
-                const eval::TrackMetrics found = eval::measure_track(read_track(folder / id));
+                const matrix::eval::TrackMetrics found =
+                    matrix::eval::measure_track(read_track(folder / id));
                 lengths[id] = found.num_frames;
                 add(found, values, row.tracks[id]);
             });
@@ -182,7 +183,7 @@ private:
         }
     }
 
-    static void add(const eval::TrackMetrics& found,
+    static void add(const matrix::eval::TrackMetrics& found,
                     std::map<std::string, std::vector<double>>& values, ordered_json& out) {
         const auto put = [&](const char* name, std::optional<double> value) {
             out[name] = value ? ordered_json(*value) : ordered_json();
@@ -218,7 +219,8 @@ private:
         if (image.sizes() != frame.sizes()) {  // as the pipelines bring an image to a video's size
             image = media::resize_lanczos(image, frame.size(0), frame.size(1));
         }
-        const eval::Fidelity found = eval::compare_pictures(image.contiguous(), frame);
+        const matrix::eval::Fidelity found =
+            matrix::eval::compare_pictures(image.contiguous(), frame);
         row.values["psnr_db"] = found.psnr_db;
         row.values["ssim"] = found.ssim;
     }

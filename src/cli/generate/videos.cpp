@@ -7,6 +7,7 @@
 #include <chrono>
 #include <map>
 
+#include "cli/fingerprints.h"
 #include "cli/generate/conditions.h"
 #include "cli/generate/output_files.h"
 #include "cli/generate/perturbation.h"
@@ -26,20 +27,6 @@ namespace fs = std::filesystem;
 
 using nlohmann::json;
 
-/// One hash of a file, or of the files directly in a directory and below it.
-std::string hash_path(const fs::path& path) {
-    if (!fs::is_directory(path)) {
-        return hash_file(path);
-    }
-    std::map<std::string, std::string> hashes;
-    for (const auto& entry : fs::recursive_directory_iterator(path)) {
-        if (entry.is_regular_file()) {
-            hashes[entry.path().lexically_relative(path).string()] = hash_file(entry.path());
-        }
-    }
-    return hash_text(json(hashes).dump());
-}
-
 json optional_hash(const std::optional<std::string>& path) {
     return path ? json(hash_path(*path)) : json(nullptr);
 }
@@ -58,19 +45,6 @@ json record_of(const VideoSettings& settings, const Origin& origin, const std::s
             {"adapter", adapter},
             {"vae_tiling", origin.vae_tiling},
             {"sequential_guidance", origin.sequential_guidance}};
-}
-
-/// Names, sizes and times of a model's files: what tells one model under a path from another
-/// without reading all of it.
-std::string fingerprint(const fs::path& model) {
-    json files = json::object();
-    for (const auto& entry : fs::recursive_directory_iterator(model)) {
-        if (entry.is_regular_file()) {
-            files[entry.path().lexically_relative(model).string()] = {
-                entry.file_size(), entry.last_write_time().time_since_epoch().count()};
-        }
-    }
-    return hash_text(files.dump());
 }
 
 json adapter_record(const Origin& origin) {

@@ -174,7 +174,7 @@ nlohmann::json run_file(const std::string& preset) {
         config.alignment.sga->blocks = {2};
         config.alignment.sga->weight = 0.012;
         config.alignment.spa->blocks = {1};
-        config.alignment.spa->weight = 0.09;
+        config.alignment.spa->weight = 0.13;
         config.alignment.center = "text";
         config.alignment.head = "affine";
         config.alignment.head_learning_rate = 0.06;
