@@ -180,9 +180,9 @@ std::string heat_map_svg(const HeatMap& map) {
 std::string influence_svg(const std::string& title, const std::vector<InfluenceSeries>& series,
                           const std::vector<std::int64_t>& marked) {
     const std::vector<LayerInfluence>& longest =
-        std::ranges::max(series, {}, [](const InfluenceSeries& one) {
+        std::ranges::max_element(series, {}, [](const InfluenceSeries& one) {
             return one.layers.size();
-        }).layers;
+        })->layers;
     const std::size_t rows = longest.size();
     double maximum = 0;
     for (const InfluenceSeries& one : series) {
