@@ -120,9 +120,9 @@ TEST_F(ScoreTableTest, NegativeSpiMultipliesThroughUnlessClamped) {
 
 TEST_F(ScoreTableTest, VideosWithoutBothResultsAreLeftOutAndNamed) {
     write_json(layout_.data("easy") / "meta.json",
-               Json::array({{{"video_text_prompt", "p"}, {"objects", Json::array()}},
-                            {{"video_text_prompt", "p"}, {"objects", Json::array()}},
-                            {{"video_text_prompt", "p"}, {"objects", Json::array()}}}));
+               Json::array({{{"video_text_prompt", "prompt 000"}, {"objects", Json::array()}},
+                            {{"video_text_prompt", "prompt 001"}, {"objects", Json::array()}},
+                            {{"video_text_prompt", "prompt 002"}, {"objects", Json::array()}}}));
     put("m", "easy", {answers("000", {answered("yyyyyyyyyy")})}, {flags("001", 10, 0, 0)});
     EXPECT_EQ(left_out(),
               (std::vector<std::string>{"m/easy/000: answers, but no emergence result",
@@ -195,7 +195,9 @@ TEST_F(ScoreTableTest, TablesRankByFidelityAndEscape) {
     put("a_b", "easy", {answers("000", {answered("yyynnnyynn")})}, {flags("000", 10, 0, 0)});
     Json entry = answers("000", {answered("yyyyyyyyyy")});
     entry["prompt"] = "a \"b\", <c>";
-    put("top", "easy", {entry}, {flags("000", 10, 0, 0)});
+    Json flagged = flags("000", 10, 0, 0);
+    flagged["prompt"] = entry["prompt"];
+    put("top", "easy", {entry}, {flagged});
     ScoreTable table = scored();
     const std::string markdown = markdown_table(table);
     EXPECT_LT(markdown.find("| top | easy | 1 | 1.000 |"),
