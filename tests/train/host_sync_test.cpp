@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,18 +22,18 @@
 namespace matrix {
 namespace {
 
-constexpr std::array kWaiting = {"aten::item",
-                                 "aten::_local_scalar_dense",
-                                 "aten::is_nonzero",
-                                 "aten::nonzero",
-                                 "aten::masked_select",
-                                 "aten::equal",
-                                 "aten::allclose",
-                                 "aten::_unique2",
-                                 "aten::unique_dim",
-                                 "aten::repeat_interleave",
-                                 "aten::unique_consecutive",
-                                 "aten::bincount"};
+constexpr std::string_view kWaiting[] = {"aten::item",
+                                         "aten::_local_scalar_dense",
+                                         "aten::is_nonzero",
+                                         "aten::nonzero",
+                                         "aten::masked_select",
+                                         "aten::equal",
+                                         "aten::allclose",
+                                         "aten::_unique2",
+                                         "aten::unique_dim",
+                                         "aten::bincount",
+                                         "aten::unique_consecutive",
+                                         "aten::repeat_interleave"};
 
 std::mutex mutex;
 std::vector<std::string> waiting;
@@ -50,7 +50,7 @@ bool names_a_device(const at::RecordFunction& function) {
 std::unique_ptr<at::ObserverContext> note(const at::RecordFunction& function) {
     const std::lock_guard lock(mutex);
     ++calls;
-    if (std::ranges::find(kWaiting, std::string_view(function.name())) != kWaiting.end() ||
+    if (std::ranges::find(kWaiting, std::string_view(function.name())) != std::end(kWaiting) ||
         names_a_device(function)) {
         waiting.emplace_back(function.name());
     }
