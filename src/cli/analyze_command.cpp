@@ -238,16 +238,17 @@ void add_analyze_command(CLI::App& app, Action& action) {
     command->add_option("--outcomes", s->outcomes,
                         R"(JSON, {"videos/a.mp4": "success", ...}: what people saw happen, for )"
                         "the dominance of layers");
-    command
-        ->add_option("--timesteps", s->timesteps,
-                     "Noise levels at which the clips are read, with commas")
-        ->delimiter(',')
-        ->capture_default_str();
+    CLI::Option* timesteps =
+        command
+            ->add_option("--timesteps", s->timesteps,
+                         "Noise levels at which the clips are read, with commas")
+            ->delimiter(',')
+            ->capture_default_str();
     CLI::Option* generate = command->add_flag(
         "--generate", s->generate,
         "Read while the model makes a video from each first frame and prompt; the "
         "masks must be those of that video");
-    generate->excludes(timesteps);
+    timesteps->excludes(generate);
     command->add_option("--steps", s->steps, "Denoising steps, with --generate")
         ->needs(generate)
         ->check(CLI::PositiveNumber)
