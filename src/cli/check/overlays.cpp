@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
-#include <set>
 
 #include "cli/pictures/sheet.h"
 #include "matrix/media/draw.h"
@@ -24,24 +22,6 @@ using data_source::Row;
 
 constexpr std::int64_t kShown = 6, kColumns = 3, kWidthPx = 420;
 constexpr std::size_t kLineLetters = 130;
-
-/// What the roles say of each ID: "man: subject", "box: object".
-std::map<std::int64_t, std::string> words_of(const Row& row) {
-    std::map<std::int64_t, std::set<std::string>> words;
-    for (const Interaction& interaction : row.interactions) {
-        words[interaction.subject.id].insert(interaction.subject.text + ": subject");
-        if (interaction.object) {
-            words[interaction.object->id].insert(interaction.object->text + ": object");
-        }
-    }
-    std::map<std::int64_t, std::string> lines;
-    for (const auto& [id, texts] : words) {
-        for (const std::string& text : texts) {
-            lines[id] += (lines[id].empty() ? "" : ", ") + text;
-        }
-    }
-    return lines;
-}
 
 std::string wrapped(const std::string& text) {
     std::string out, line, word;
@@ -90,8 +70,7 @@ std::pair<std::int64_t, std::int64_t> corner_of(const at::Tensor& mask) {
 }
 
 /// One frame with what its masks show; an ID without a mask here is said below.
-at::Tensor marked(at::Tensor picture, const ClipPlan& plan, std::int64_t frame,
-                  const std::map<std::int64_t, std::string>& words) {
+at::Tensor marked(at::Tensor picture, const ClipPlan& plan, std::int64_t frame) {
     const std::int64_t height = picture.size(0), width = picture.size(1);
     std::string missing;
     std::vector<std::function<void()>> labels;  // above all outlines
@@ -108,14 +87,11 @@ at::Tensor marked(at::Tensor picture, const ClipPlan& plan, std::int64_t frame,
             continue;
         }
         picture = media::outline_mask(picture, mask, color_of(folder.id));
-        const auto it = words.find(folder.id);
-        const std::string text =
-            std::to_string(folder.id) + (it == words.end() ? "" : " " + it->second);
-        labels.emplace_back([&picture, text, mask, id = folder.id, width] {
+        labels.emplace_back([&picture, text = "id" + std::to_string(folder.id), mask, width] {
             const auto [left, top] = corner_of(mask);
             const std::int64_t right = width - media::text_width_px(text, 0.45) - 8;
             picture = media::label(picture, text, std::max<std::int64_t>(0, std::min(left, right)),
-                                   std::max<std::int64_t>(0, top - 18), 0.45, color_of(id));
+                                   std::max<std::int64_t>(0, top - 18), 0.45);
         });
     }
     for (const auto& draw : labels) {
@@ -139,7 +115,6 @@ at::Tensor overlay_sheet(const Row& row, const ClipPlan& plan) {
     }
     const at::Tensor pictures =
         pictures::frames_at_width(media::read_video_frames(row.video_path, frames), kWidthPx);
-    const auto words = words_of(row);
     std::vector<at::Tensor> parts = {
         pictures::text_line(row.video, 0.62),
         pictures::text_line(wrapped("Prompt: " + row.prompt), 0.5),
@@ -148,7 +123,7 @@ at::Tensor overlay_sheet(const Row& row, const ClipPlan& plan) {
     std::vector<at::Tensor> line;
     for (std::size_t i = 0; i < frames.size(); ++i) {
         line.push_back(
-            marked(pictures[static_cast<std::int64_t>(i)].contiguous(), plan, frames[i], words));
+            marked(pictures[static_cast<std::int64_t>(i)].contiguous(), plan, frames[i]));
         if (line.size() == kColumns || i + 1 == frames.size()) {
             parts.push_back(pictures::beside(line));
             line.clear();
