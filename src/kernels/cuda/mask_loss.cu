@@ -28,8 +28,10 @@ struct Range {
 };
 
 __device__ __forceinline__ Range own_range(std::int64_t pixels) {
-    const std::int64_t entity = blockIdx.x / pass::blocks_of(pixels);
-    const std::int64_t begin = (blockIdx.x - entity * pass::blocks_of(pixels)) * pass::kBlockPixels;
+    // pass::blocks_of, which is a function of the host alone.
+    const std::int64_t blocks = (pixels + pass::kBlockPixels - 1) / pass::kBlockPixels;
+    const std::int64_t entity = blockIdx.x / blocks;
+    const std::int64_t begin = (blockIdx.x - entity * blocks) * pass::kBlockPixels;
     const std::int64_t left = pixels - begin;
     return {entity, entity * pixels + begin,
             static_cast<int>(left < pass::kBlockPixels ? left : pass::kBlockPixels)};
