@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPO
+from training import REPO
 
 SHAPE = "layers=2,heads=2,head_dim=16,frames=2,height=4,width=6,text=6"
 STEP = ("bench", "step", "--shape", SHAPE, "--rank", "4", "--warmup", "0", "--steps", "2", "--json")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import REPO
+from training import REPO
 
 PRESETS = ["matrix-5b-i2v", "stock-5b-i2v", "tiny"]
 MARK = "<!-- generated: matrix check config --reference -->\n"
