@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <limits>
 
+#include "analysis/short_number.h"
+#include "matrix/core/markup.h"
 #include "matrix/media/draw.h"
 
 namespace matrix::analysis {
@@ -20,41 +22,37 @@ constexpr const char* kInk = "#1c2430";
 // One for each analysis in a chart.
 constexpr const char* kSeries[] = {kGrey, kBlue};
 
-std::string number(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.4g", value);
-    return text;
-}
-
 /// A picture that grows downwards with its layers.
 class Svg {
 public:
     Svg(const std::string& title, double height) {
-        const std::string h = number(height);
-        text_ = R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 )" + number(kWidth) + " " +
-                h + R"(" role="img" font-family="system-ui, sans-serif" font-size=")" +
-                number(kFontSize) + R"("><title>)" + escaped(title) +
+        const std::string h = short_number(height);
+        text_ = R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 )" + short_number(kWidth) +
+                " " + h + R"(" role="img" font-family="system-ui, sans-serif" font-size=")" +
+                short_number(kFontSize) + R"("><title>)" + escaped_markup(title) +
                 R"(</title><rect width="100%" height="100%" fill="#fff"/>)";
         text(0, 13, title, "start", true);
     }
     void rect(double x, double y, double width, double height, const std::string& fill,
               const std::string& hint) {
-        text_ += R"(<rect x=")" + number(x) + R"(" y=")" + number(y) + R"(" width=")" +
-                 number(std::max(width, 0.0)) + R"(" height=")" + number(height) + R"(" fill=")" +
-                 fill + R"("><title>)" + escaped(hint) + "</title></rect>";
+        text_ += R"(<rect x=")" + short_number(x) + R"(" y=")" + short_number(y) + R"(" width=")" +
+                 short_number(std::max(width, 0.0)) + R"(" height=")" + short_number(height) +
+                 R"(" fill=")" + fill + R"("><title>)" + escaped_markup(hint) + "</title></rect>";
     }
     void line(double x1, double y1, double x2, double y2, const std::string& color) {
-        text_ += R"(<path d="M)" + number(x1) + " " + number(y1) + "L" + number(x2) + " " +
-                 number(y2) + R"(" stroke=")" + color + R"(" fill="none"/>)";
+        text_ += R"(<path d="M)" + short_number(x1) + " " + short_number(y1) + "L" +
+                 short_number(x2) + " " + short_number(y2) + R"(" stroke=")" + color +
+                 R"(" fill="none"/>)";
     }
     void circle(double x, double y, const std::string& fill, const std::string& hint) {
-        text_ += R"(<circle cx=")" + number(x) + R"(" cy=")" + number(y) + R"(" r="3.2" fill=")" +
-                 fill + R"("><title>)" + escaped(hint) + "</title></circle>";
+        text_ += R"(<circle cx=")" + short_number(x) + R"(" cy=")" + short_number(y) +
+                 R"(" r="3.2" fill=")" + fill + R"("><title>)" + escaped_markup(hint) +
+                 "</title></circle>";
     }
     void text(double x, double y, const std::string& said, const char* anchor, bool bold = false) {
-        text_ += R"(<text x=")" + number(x) + R"(" y=")" + number(y) + R"(" text-anchor=")" +
-                 anchor + R"(" fill=")" + kInk + '"' + (bold ? R"( font-weight="600")" : "") + '>' +
-                 escaped(said) + "</text>";
+        text_ += R"(<text x=")" + short_number(x) + R"(" y=")" + short_number(y) +
+                 R"(" text-anchor=")" + anchor + R"(" fill=")" + kInk + '"' +
+                 (bold ? R"( font-weight="600")" : "") + '>' + escaped_markup(said) + "</text>";
     }
     [[nodiscard]] std::string finish() const { return text_ + "</svg>\n"; }
 
@@ -111,29 +109,6 @@ void legend(Svg& svg, double y, const std::vector<std::pair<std::string, std::st
 
 }  // namespace
 
-std::string escaped(const std::string& text) {
-    std::string result;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                result += "&amp;";
-                break;
-            case '<':
-                result += "&lt;";
-                break;
-            case '>':
-                result += "&gt;";
-                break;
-            case '"':
-                result += "&quot;";
-                break;
-            default:
-                result += c;
-        }
-    }
-    return result;
-}
-
 double largest(const std::vector<std::vector<double>>& values) {
     double maximum = 0;
     for (const auto& row : values) {
@@ -163,7 +138,7 @@ std::string heat_map_svg(const HeatMap& map) {
                      kHead + static_cast<double>(l) * height, width, height, fill,
                      "layer " + std::to_string(l) + ", timestep " +
                          std::to_string(map.timesteps[s]) + ": " +
-                         (std::isnan(value) ? "no score" : number(value)));
+                         (std::isnan(value) ? "no score" : short_number(value)));
         }
     }
     layer_axis(svg, numbers, map.marked);
@@ -205,9 +180,9 @@ std::string influence_svg(const std::string& title, const std::vector<InfluenceS
             svg.rect(kLeft, y + static_cast<double>(i) * bar, width, bar,
                      layer.dummy ? "#e3e6ea" : color,
                      series[i].label + ", layer " + std::to_string(layer.layer) + ": score " +
-                         number(layer.magnitude) + ", in the top " + std::to_string(kTop) + " of " +
-                         std::to_string(layer.frequency) + " videos, rank sum " +
-                         number(layer.rank_sum) +
+                         short_number(layer.magnitude) + ", in the top " + std::to_string(kTop) +
+                         " of " + std::to_string(layer.frequency) + " videos, rank sum " +
+                         short_number(layer.rank_sum) +
                          (layer.dummy ? " (dummy: does not depend on the prompt)" : ""));
             if (i + 1 == series.size()) {
                 svg.text(
@@ -245,8 +220,9 @@ std::string dominance_svg(const std::string& title, const std::vector<LayerDomin
         const double y = kHead + static_cast<double>(i) * height + 1.5;
         const auto draw = [&](double gap, double at, const char* color, const char* who) {
             const double length = extent > 0 ? std::abs(gap) / extent * room : 0;
-            svg.rect(gap < 0 ? middle - length : middle, at, length, (height - 3) / 2, color,
-                     "layer " + std::to_string(layer.layer) + ", " + who + ": " + number(gap));
+            svg.rect(
+                gap < 0 ? middle - length : middle, at, length, (height - 3) / 2, color,
+                "layer " + std::to_string(layer.layer) + ", " + who + ": " + short_number(gap));
         };
         draw(layer.gap_success, y, kBlue, "successes");
         draw(layer.gap_failure, y + (height - 3) / 2, kOrange, "failures");
@@ -288,8 +264,8 @@ std::string variance_svg(const std::string& title, const std::vector<LayerVarian
                 svg.circle(x, kHead + (static_cast<double>(layer.layer) + 0.5) * height,
                            layer.dummy ? kGrey : color,
                            std::string(what) + ", layer " + std::to_string(layer.layer) +
-                               ": variance " + number(layer.variance) + ", mean " +
-                               number(layer.mean));
+                               ": variance " + short_number(layer.variance) + ", mean " +
+                               short_number(layer.mean));
             }
         }
     };
@@ -297,7 +273,7 @@ std::string variance_svg(const std::string& title, const std::vector<LayerVarian
     draw(v2v, kOrange, "v2v");
     const double y = kHead + static_cast<double>(rows) * height + 15;
     legend(svg, y, {{kBlue, "v2t"}, {kOrange, "v2v"}});
-    svg.text(kWidth - kRight, y, "10^" + number(low) + " to 10^" + number(high), "end");
+    svg.text(kWidth - kRight, y, "10^" + short_number(low) + " to 10^" + short_number(high), "end");
     return svg.finish();
 }
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "analysis/short_number.h"
 #include "matrix/analysis/charts.h"
+#include "matrix/core/markup.h"
 
 namespace matrix::analysis {
 namespace {
@@ -34,29 +36,6 @@ figure img { display: block; min-width: 620px; width: 100%; height: auto; }
 }
 )";
 
-std::string base64(const std::string& bytes) {
-    constexpr const char* kDigits =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t triple = 0;
-        for (std::size_t j = 0; j < 3; ++j) {
-            triple = triple << 8 |
-                     (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0U);
-        }
-        for (std::size_t j = 0; j < 4; ++j) {
-            text += i + j > bytes.size() ? '=' : kDigits[triple >> (18 - 6 * j) & 63];
-        }
-    }
-    return text;
-}
-
-std::string number(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.4g", value);
-    return std::isnan(value) ? "none" : text;
-}
-
 std::string layers_text(const std::vector<std::int64_t>& layers) {
     std::string text;
     for (const std::int64_t layer : layers) {
@@ -66,7 +45,7 @@ std::string layers_text(const std::vector<std::int64_t>& layers) {
 }
 
 std::string paragraph(const std::string& text, const char* kind = "") {
-    return std::string("<p") + kind + ">" + escaped(text) + "</p>\n";
+    return std::string("<p") + kind + ">" + escaped_markup(text) + "</p>\n";
 }
 
 double score_at(const Summary& summary, std::size_t variant, std::int64_t layer) {
@@ -88,18 +67,19 @@ std::vector<const ReportSide*> in_time(const Report& report) {
 std::string choice_table(const Report& report) {
     std::string text = "<div class=\"card scroll\"><table><tr><th>what</th><th>layer</th>";
     for (const ReportSide* side : in_time(report)) {
-        text += "<th>" + escaped(side->label) + "</th>";
+        text += "<th>" + escaped_markup(side->label) + "</th>";
     }
     text += "</tr>\n";
     const Summary& main = report.sides.front().summary;
     for (std::size_t v = 0; v < kVariants.size(); ++v) {
         const LayerChoice& choice = main.variants[v].choice;
-        text += "<tr><td>" + escaped(std::string(kVariants[v].title)) +
+        text += "<tr><td>" + escaped_markup(std::string(kVariants[v].title)) +
                 "</td><td class=\"number\">" + layers_text(choice.layers) + "</td>";
         for (const ReportSide* side : in_time(report)) {
             std::string scores;
             for (const std::int64_t layer : choice.layers) {
-                scores += (scores.empty() ? "" : ", ") + number(score_at(side->summary, v, layer));
+                scores +=
+                    (scores.empty() ? "" : ", ") + short_number(score_at(side->summary, v, layer));
             }
             text += "<td class=\"number\">" + scores + "</td>";
         }
@@ -119,7 +99,7 @@ std::string variant_section(const Report& report, std::size_t v) {
     const Variant& variant = kVariants[v];
     const std::string title(variant.title);
     const VariantSummary& main = report.sides.front().summary.variants[v];
-    std::string text = "<h2>" + escaped(title) + "</h2>\n";
+    std::string text = "<h2>" + escaped_markup(title) + "</h2>\n";
     if (main.scores.videos.empty()) {
         return text + paragraph("No clip has such an entity.");
     }
@@ -136,7 +116,7 @@ std::string variant_section(const Report& report, std::size_t v) {
         series.push_back({side->label, summary.influence, summary.scores.videos.size()});
         text += card(
             heat_map_svg({(report.sides.size() > 1 ? side->label + ": s" : "S") +
-                              std::string("core by layer and step, 0 to ") + number(maximum),
+                              std::string("core by layer and step, 0 to ") + short_number(maximum),
                           summary.heat, side->summary.timesteps, maximum, summary.choice.layers}));
     }
     text += card(
@@ -176,8 +156,8 @@ std::string pictures_section(const Report& report) {
                            "cells in frame 0 give to all cells. The mp4 files beside this page "
                            "show all frames.");
     for (const ReportPicture& picture : report.pictures) {
-        text += "<figure class=\"card\"><figcaption>" + escaped(picture.caption) +
-                "</figcaption><div class=\"scroll\"><img alt=\"" + escaped(picture.caption) +
+        text += "<figure class=\"card\"><figcaption>" + escaped_markup(picture.caption) +
+                "</figcaption><div class=\"scroll\"><img alt=\"" + escaped_markup(picture.caption) +
                 "\" src=\"data:image/jpeg;base64," + base64(picture.jpeg) + "\"></div></figure>\n";
     }
     return text;
@@ -190,8 +170,8 @@ std::string report_html(const Report& report) {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
         "<title>" +
-        escaped(report.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" +
-        escaped(report.title) + "</h1>\n";
+        escaped_markup(report.title) + "</title><style>" + kStyle + "</style></head><body>\n<h1>" +
+        escaped_markup(report.title) + "</h1>\n";
     for (const std::string& line : report.about) {
         text += paragraph(line);
     }

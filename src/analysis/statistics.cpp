@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <map>
 #include <numeric>
+
+#include "analysis/short_number.h"
 
 namespace matrix::analysis {
 namespace {
@@ -28,12 +29,6 @@ std::vector<double> of_layer(const LayerScores& scores, std::size_t layer) {
         values.push_back(video[layer]);
     }
     return values;
-}
-
-std::string number(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.4g", value);
-    return text;
 }
 
 }  // namespace
@@ -184,8 +179,9 @@ LayerChoice choose_layers(const std::vector<LayerInfluence>& layers,
             choice.layers.push_back(layer.layer);
             choice.reason += (choice.reason.empty() ? "" : "; ") + std::string("layer ") +
                              std::to_string(layer.layer) + " separates successes (" +
-                             number(layer.gap_success) + ") from failures (" +
-                             number(layer.gap_failure) + ") by " + number(layer.separation);
+                             short_number(layer.gap_success) + ") from failures (" +
+                             short_number(layer.gap_failure) + ") by " +
+                             short_number(layer.separation);
         }
     }
     if (!choice.layers.empty()) {
@@ -205,9 +201,10 @@ LayerChoice choose_layers(const std::vector<LayerInfluence>& layers,
         if (choice.layers.size() < count) {
             choice.layers.push_back(layer.layer);
             choice.reason += "; layer " + std::to_string(layer.layer) + " has rank sum " +
-                             number(layer.rank_sum) + ", score " + number(layer.magnitude) +
-                             ", in the top " + std::to_string(kTop) + " of " +
-                             std::to_string(layer.frequency) + " videos";
+                             short_number(layer.rank_sum) + ", score " +
+                             short_number(layer.magnitude) + ", in the top " +
+                             std::to_string(kTop) + " of " + std::to_string(layer.frequency) +
+                             " videos";
         }
     }
     return choice;

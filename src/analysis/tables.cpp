@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <initializer_list>
 
+#include "matrix/core/markup.h"
+
 namespace matrix::analysis {
 namespace {
 
@@ -19,17 +21,6 @@ std::string number(double value) {
     char text[32];
     std::snprintf(text, sizeof text, "%.17g", value);
     return text;
-}
-
-std::string quoted(const std::string& field) {
-    if (field.find_first_of(",\"\r\n") == std::string::npos) {
-        return field;
-    }
-    std::string text = "\"";
-    for (const char c : field) {
-        text += c == '"' ? std::string("\"\"") : std::string(1, c);
-    }
-    return text + '"';
 }
 
 std::string line(std::initializer_list<std::string> fields) {
@@ -122,8 +113,8 @@ std::string scores_csv(const std::vector<VideoRecord>& records) {
         for (std::size_t i = 0; i < record.entities.size(); ++i) {
             const Entity& entity = record.entities[i];
             const auto e = static_cast<std::int64_t>(i);
-            const std::string begin = quoted(record.video) + ',' + entity.name + ',' +
-                                      quoted(entity.word) + ',' + (entity.verb ? "verb" : "noun");
+            const std::string begin = csv_cell(record.video) + ',' + entity.name + ',' +
+                                      csv_cell(entity.word) + ',' + (entity.verb ? "verb" : "noun");
             append_scores(text, begin + ",v2t,whole", record, record.v2t_scores[e]);
             for (std::size_t range = 0; range < kRangeNames.size(); ++range) {
                 append_scores(text, begin + ",v2v," + std::string(kRangeNames[range]), record,

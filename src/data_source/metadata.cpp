@@ -4,6 +4,7 @@
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
 #include "matrix/core/files.h"
+#include "matrix/core/markup.h"
 
 #include <algorithm>
 #include <utility>
@@ -152,17 +153,6 @@ std::vector<std::string> columns_of(const std::vector<Record>& records) {
         }
     }
     return columns;
-}
-
-std::string csv_cell(const std::string& text) {
-    if (text.find_first_of(",\"\r\n") == std::string::npos) {
-        return text;
-    }
-    std::string quoted = "\"";
-    for (const char c : text) {
-        quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-    }
-    return quoted + '"';
 }
 
 std::string write_csv(const std::vector<Record>& records) {

@@ -6,6 +6,7 @@
 
 #include "eval/json_reading.h"
 #include "matrix/core/files.h"
+#include "matrix/core/markup.h"
 #include "matrix/media/image.h"
 
 namespace matrix::eval {
@@ -92,25 +93,6 @@ std::string ReplyCache::body(const Json& request) const {
               base64(read_text_file(directory_ / name, std::size_t{1} << 30));
     });
     return sent.dump();
-}
-
-std::string base64(std::string_view bytes) {
-    constexpr std::string_view kDigits =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    text.reserve((bytes.size() + 2) / 3 * 4);
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t group = 0;
-        for (std::size_t k = 0; k < 3; ++k) {
-            group =
-                group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-        }
-        for (std::size_t k = 0; k < 4; ++k) {
-            const bool padding = k > bytes.size() - i;
-            text += padding ? '=' : kDigits[group >> (18 - 6 * k) & 63];
-        }
-    }
-    return text;
 }
 
 }  // namespace matrix::eval

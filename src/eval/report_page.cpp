@@ -7,6 +7,7 @@
 #include "eval/report_style.h"
 #include "eval/report_text.h"
 #include "matrix/core/files.h"
+#include "matrix/core/markup.h"
 #include "matrix/eval/report.h"
 
 namespace matrix::eval {
@@ -33,11 +34,11 @@ void write_averages(std::ostringstream& out, const ScoreTable& table) {
            "raw</th>"
            "<th class=\"wide\">SGI raw</th></tr></thead><tbody>\n";
     for (const ModelAverage& model : averages(table)) {
-        out << "<tr class=\"model\"><th>" << html(model.model) << "</th>";
+        out << "<tr class=\"model\"><th>" << escaped_markup(model.model) << "</th>";
         write_average_cells(out, model.average);
         for (const TypeAverage& type : model.types) {
             if (model.types.size() > 1) {
-                out << "<tr><th class=\"type\">" << html(type.data_type) << "</th>";
+                out << "<tr><th class=\"type\">" << escaped_markup(type.data_type) << "</th>";
                 write_average_cells(out, type.average);
             }
         }
@@ -58,7 +59,7 @@ void write_difference(std::ostringstream& out, const ScoreTable& table, const Sc
         const Average& a = model.average;
         const Average& b = others[model.model];
         if (a.videos > 0) {
-            out << "<tr><th>" << html(model.model) << "</th><td>"
+            out << "<tr><th>" << escaped_markup(model.model) << "</th><td>"
                 << signed_decimals(*b.kisa - *a.kisa) << "</td><td>"
                 << signed_decimals(*b.sgi - *a.sgi) << "</td><td>"
                 << signed_decimals(*b.fidelity - *a.fidelity) << "</td></tr>\n";
@@ -72,7 +73,7 @@ void write_list(std::ostringstream& out, const std::string& title,
     if (!lines.empty()) {
         out << "<details open><summary>" << title << ": " << lines.size() << "</summary><ul>\n";
         for (const std::string& line : lines) {
-            out << "<li>" << html(line) << "</li>\n";
+            out << "<li>" << escaped_markup(line) << "</li>\n";
         }
         out << "</ul></details>\n";
     }
@@ -95,20 +96,20 @@ bool compares_equals(const ScoreTable& table) {
 void write_interaction(std::ostringstream& out, const AnsweredInteraction& interaction) {
     const auto yes =
         std::count(interaction.answers.begin(), interaction.answers.end(), Answer::kYes);
-    out << "<details><summary>" << html(interaction.text) << ": " << yes
+    out << "<details><summary>" << escaped_markup(interaction.text) << ": " << yes
         << " of 10 yes</summary><ol>\n";
     for (std::size_t i = 0; i < kQuestions; ++i) {
         const std::string& word = interaction.words[i];
         out << "<li class=\"" << (interaction.answers[i] == Answer::kYes ? "yes" : "no") << "\">"
-            << html(i < interaction.questions.size() ? interaction.questions[i] : "") << " <b>"
-            << html(word.empty() ? "no answer" : word) << "</b></li>\n";
+            << escaped_markup(i < interaction.questions.size() ? interaction.questions[i] : "")
+            << " <b>" << escaped_markup(word.empty() ? "no answer" : word) << "</b></li>\n";
     }
     out << "</ol></details>\n";
 }
 
 void write_video(std::ostringstream& out, const Layout& layout, const FolderScores& folder,
                  const VideoScore& video) {
-    out << "<article><h4>" << html(folder.model) << "</h4>"
+    out << "<article><h4>" << escaped_markup(folder.model) << "</h4>"
         << pictures(layout.overlay(folder.model, folder.data_type, video.id)) << "<dl>";
     const auto pair = [&](const char* name, const std::string& value) {
         out << "<div><dt>" << name << "</dt><dd>" << value << "</dd></div>";
@@ -142,10 +143,10 @@ void write_scenarios(std::ostringstream& out, const Layout& layout, const ScoreT
         }
     }
     for (const auto& [type, scenarios] : types) {
-        out << "<h2>" << html(type) << "</h2>\n";
+        out << "<h2>" << escaped_markup(type) << "</h2>\n";
         for (const auto& [id, shown] : scenarios) {
-            out << "<section><h3>" << html(id) << "</h3><p class=\"prompt\">"
-                << html(shown.front().second->prompt) << "</p><div class=\"models\">\n";
+            out << "<section><h3>" << escaped_markup(id) << "</h3><p class=\"prompt\">"
+                << escaped_markup(shown.front().second->prompt) << "</p><div class=\"models\">\n";
             for (const auto& [folder, video] : shown) {
                 write_video(out, layout, *folder, *video);
             }

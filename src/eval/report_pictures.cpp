@@ -8,7 +8,7 @@
 
 #include "eval/report_text.h"
 #include "matrix/core/error.h"
-#include "matrix/eval/reply_cache.h"
+#include "matrix/core/markup.h"
 #include "matrix/media/geometry.h"
 #include "matrix/media/image.h"
 #include "matrix/media/video.h"
@@ -52,7 +52,7 @@ std::string pictures(const fs::path& overlay) {
         }
         return result + "</div>";
     } catch (const RunError& error) {
-        return "<p class=\"none\">" + html(error.what()) + "</p>";
+        return "<p class=\"none\">" + escaped_markup(error.what()) + "</p>";
     }
 }
 

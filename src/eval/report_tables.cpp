@@ -1,8 +1,8 @@
 #include <cstdio>
-#include <map>
 #include <sstream>
 
 #include "eval/report_text.h"
+#include "matrix/core/markup.h"
 #include "matrix/eval/report.h"
 
 namespace matrix::eval {
@@ -37,17 +37,6 @@ std::string escaped(const std::string& text, const std::string& special, const s
         result += special.find(c) == std::string::npos ? std::string(1, c) : with + c;
     }
     return result;
-}
-
-std::string csv_cell(const std::string& text) {
-    if (text.find_first_of(",\"\r\n") == std::string::npos) {
-        return text;
-    }
-    std::string cell = "\"";
-    for (const char c : text) {
-        cell += c == '"' ? "\"\"" : std::string(1, c);
-    }
-    return cell + "\"";
 }
 
 void csv_line(std::ostringstream& out, const std::vector<std::string>& cells) {
@@ -96,17 +85,6 @@ std::string decimals(const std::optional<double>& value) {
     char text[32];
     std::snprintf(text, sizeof text, "%.3f", *value);
     return text;
-}
-
-std::string html(const std::string& text) {
-    static const std::map<char, std::string> kNames = {
-        {'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}};
-    std::string result;
-    for (const char c : text) {
-        const auto name = kNames.find(c);
-        result += name == kNames.end() ? std::string(1, c) : name->second;
-    }
-    return result;
 }
 
 std::string markdown_table(const ScoreTable& table) {

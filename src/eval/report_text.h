@@ -8,7 +8,4 @@ namespace matrix::eval {
 /// Three decimals, or a dash.
 [[nodiscard]] std::string decimals(const std::optional<double>& value);
 
-/// Escaped for HTML.
-[[nodiscard]] std::string html(const std::string& text);
-
 }  // namespace matrix::eval

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "matrix/core/files.h"
+#include "matrix/core/markup.h"
 #include "matrix/media/image.h"
 #include "support/temp_directory.h"
 #include "support/tensors.h"
@@ -13,20 +14,6 @@ namespace matrix::eval {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-TEST(Base64, HasTheVectorsOfRfc4648) {
-    const std::pair<const char*, const char*> vectors[] = {{"", ""},
-                                                           {"f", "Zg=="},
-                                                           {"fo", "Zm8="},
-                                                           {"foo", "Zm9v"},
-                                                           {"foob", "Zm9vYg=="},
-                                                           {"fooba", "Zm9vYmE="},
-                                                           {"foobar", "Zm9vYmFy"}};
-    for (const auto& [plain, coded] : vectors) {
-        EXPECT_EQ(base64(plain), coded);
-    }
-    EXPECT_EQ(base64(std::string("\xff\xfe\x00", 3)), "//4A");
-}
 
 TEST(ReplyCache, KeepsEachPictureOnceByItsPixels) {
     const test::TempDirectory directory;

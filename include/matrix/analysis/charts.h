@@ -44,7 +44,4 @@ struct InfluenceSeries {
                                        const std::vector<LayerVariance>& v2t,
                                        const std::vector<LayerVariance>& v2v);
 
-/// For XML text and attributes.
-[[nodiscard]] std::string escaped(const std::string& text);
-
 }  // namespace matrix::analysis

@@ -44,7 +44,4 @@ private:
     std::filesystem::path directory_;
 };
 
-/// RFC 4648, with padding.
-[[nodiscard]] std::string base64(std::string_view bytes);
-
 }  // namespace matrix::eval

@@ -126,7 +126,7 @@ private:
         sample.name = raw.name;
         sample.video_moments = moments(raw.video, raw.name);
         sample.image_moments = moments(raw.video.narrow(1, 0, 1), raw.name);
-        if (rules_.id_map && raw.has_masks) {
+        if (rules_.id_map) {
             sample.id_map_mean =
                 models::posterior_mean(moments(raw.id_map.unsqueeze(1), raw.name)).contiguous();
         }

@@ -73,7 +73,7 @@ private:
         if (pipeline_.takes_image()) {
             request.image = pixels.narrow(1, 0, 1);
         }
-        if (pipeline_.takes_id_map() && clip.sample.has_masks) {
+        if (pipeline_.takes_id_map()) {
             request.id_map = clip.sample.id_map.unsqueeze(1);
         }
         request.sampler = pipeline_.scheduler().class_name == "CogVideoXDPMScheduler"

@@ -11,7 +11,9 @@
 #include "cli/eval/commands.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
+#include "matrix/core/markup.h"
 #include "matrix/core/signals.h"
+#include "matrix/eval/layout.h"
 #include "matrix/eval/mask_metrics.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
@@ -71,21 +73,21 @@ std::set<std::string> joined(std::set<std::string> a, const std::set<std::string
 
 class Measuring {
 public:
-    explicit Measuring(fs::path root) : root_(std::move(root)) {}
+    explicit Measuring(const fs::path& root) : layout_{root} {}
 
     void run() {
         std::vector<VideoRow> wanted;
-        for (const auto& model :
-             joined(folders_in(root_ / "OUTPUTS"), folders_in(root_ / "EVAL_RESULTS"))) {
-            for (const auto& type : joined(folders_in(root_ / "OUTPUTS" / model),
-                                           folders_in(root_ / "EVAL_RESULTS" / model))) {
+        for (const auto& model : joined(folders_in(layout_.root / "OUTPUTS"),
+                                        folders_in(layout_.root / "EVAL_RESULTS"))) {
+            for (const auto& type : joined(folders_in(layout_.root / "OUTPUTS" / model),
+                                           folders_in(layout_.root / "EVAL_RESULTS" / model))) {
                 for (const auto& video : videos_of(model, type)) {
                     wanted.push_back({model, type, video, {}, ordered_json::object()});
                 }
             }
         }
         if (wanted.empty()) {
-            throw RunError(root_.string() +
+            throw RunError(layout_.root.string() +
                            ": holds neither OUTPUTS/MODEL/TYPE/NNN.mp4 nor "
                            "EVAL_RESULTS/MODEL/TYPE/tracks/NNN");
         }
@@ -106,17 +108,17 @@ public:
 
 private:
     [[nodiscard]] fs::path tracks_of(const VideoRow& row) const {
-        return root_ / "EVAL_RESULTS" / row.model / row.data_type / "tracks" / row.video;
+        return layout_.results(row.model, row.data_type) / "tracks" / row.video;
     }
 
     /// All that a model should have: every first frame, and whatever else is there.
     [[nodiscard]] std::set<std::string> videos_of(const std::string& model,
                                                   const std::string& type) const {
-        std::set<std::string> names = folders_in(root_ / "EVAL_RESULTS" / model / type / "tracks");
-        for (const fs::path& file : files_in(root_ / "OUTPUTS" / model / type, ".mp4")) {
+        std::set<std::string> names = folders_in(layout_.results(model, type) / "tracks");
+        for (const fs::path& file : files_in(layout_.outputs(model, type), ".mp4")) {
             names.insert(file.stem().string());
         }
-        for (const fs::path& file : files_in(root_ / "EVAL_DATA" / type / "images", ".png")) {
+        for (const fs::path& file : files_in(layout_.data(type) / "images", ".png")) {
             names.insert(file.stem().string());
         }
         return names;
@@ -131,23 +133,17 @@ private:
     }
 
     static at::Tensor read_track(const fs::path& folder) {
-        std::vector<std::uint8_t> pixels;
-        std::int64_t height = 0, width = 0, frames = 0;
+        std::vector<at::Tensor> masks;  // [H, W]
         for (const fs::path& file : files_in(folder, ".png")) {
-            const at::Tensor mask = media::read_mask(file);  // [H, W]
-            if (frames > 0 && (mask.size(0) != height || mask.size(1) != width)) {
+            masks.push_back(media::read_mask(file));
+            if (masks.back().sizes() != masks.front().sizes()) {
                 throw RunError(file.string() + ": has another size than the masks before it");
             }
-            height = mask.size(0);
-            width = mask.size(1);
-            const auto* begin = mask.const_data_ptr<std::uint8_t>();
-            pixels.insert(pixels.end(), begin, begin + mask.numel());
-            ++frames;
         }
-        if (frames == 0) {
+        if (masks.empty()) {
             throw RunError(folder.string() + ": holds no masks (.png)");
         }
-        return at::from_blob(pixels.data(), {frames, height, width}, at::kByte).clone();
+        return at::stack(masks);
     }
 
     void measure_tracks(VideoRow& row) {
@@ -203,10 +199,8 @@ private:
     }
 
     void measure_first_frame(VideoRow& row) {
-        const fs::path image_file =
-            root_ / "EVAL_DATA" / row.data_type / "images" / (row.video + ".png");
-        const fs::path video_file =
-            root_ / "OUTPUTS" / row.model / row.data_type / (row.video + ".mp4");
+        const fs::path image_file = layout_.data(row.data_type) / "images" / (row.video + ".png");
+        const fs::path video_file = layout_.output(row.model, row.data_type, row.video);
         at::Tensor frame, image;
         collect([&] { frame = media::read_video_frames(video_file, {0})[0].contiguous(); });
         collect([&] { image = media::read_image(image_file); });
@@ -225,7 +219,7 @@ private:
         row.values["ssim"] = found.ssim;
     }
 
-    fs::path root_;
+    matrix::eval::Layout layout_;
 };
 
 ordered_json values_json(const std::map<std::string, double>& values) {
@@ -301,11 +295,11 @@ std::string results_csv(const ordered_json& results) {
     for (const auto& [model, model_json] : results["models"].items()) {
         for (const auto& [type, type_json] : model_json["data_types"].items()) {
             for (const auto& [video, values] : type_json["videos"].items()) {
-                add(model + "," + type + "," + video, values);
+                add(csv_cell(model) + "," + csv_cell(type) + "," + csv_cell(video), values);
             }
-            add(model + "," + type + ",mean", type_json["mean"]);
+            add(csv_cell(model) + "," + csv_cell(type) + ",mean", type_json["mean"]);
         }
-        add(model + ",,mean", model_json["mean"]);
+        add(csv_cell(model) + ",,mean", model_json["mean"]);
     }
     return text;
 }
@@ -314,7 +308,7 @@ void metrics_main(const fs::path& root, bool json) {
     Measuring measured(root);
     measured.run();
     const ordered_json results = results_json(measured);
-    const fs::path folder = root / "SCORE_RESULTS";
+    const fs::path folder = matrix::eval::Layout{root}.scores();
     const auto dumped = results.dump(2, ' ', false, ordered_json::error_handler_t::replace);
     write_file_atomically(folder / "mask_metrics.json", dumped + "\n");
     write_file_atomically(folder / "mask_metrics.csv", results_csv(results));
