@@ -37,6 +37,8 @@ add_library(matrix_torch INTERFACE)
 target_include_directories(matrix_torch SYSTEM INTERFACE
     "${MATRIX_TORCH_DIR}/include" "${MATRIX_TORCH_DIR}/include/torch/csrc/api/include")
 target_link_libraries(matrix_torch INTERFACE wheel_torch_cpu wheel_c10)
+# The wheel is compiled with NDEBUG (as Release is), and without it at::RecordFunction has one member more.
+target_compile_definitions(matrix_torch INTERFACE $<$<NOT:$<CONFIG:Release>>:NDEBUG>)
 # The wheel's own libgomp must be the one that is loaded, before the system's.
 set(CMAKE_BUILD_RPATH "${MATRIX_TORCH_DIR}/lib")
 # For at::parallel_for, which is a loop on one thread where it is compiled without OpenMP.

@@ -75,7 +75,7 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
                 }
             }
         }
-#ifndef NDEBUG
+#ifdef MATRIX_CHECK_LEAVES
         check_leaves(roots, wanted);
 #endif
         state->memo = {};  // what a gradient needs is in the graph by now

@@ -51,7 +51,7 @@ SURFACE = {
     "eval scores": EVAL | SCORE | {"--model", "--json"},
     "eval report": EVAL | SCORE | {"--model", "--out"},
 }
-GROUPS = {"bench", "check", "eval"}  # subcommands that only hold others
+GROUPS = ("bench", "check", "eval")  # subcommands that only hold others
 COMMANDS = sorted(SURFACE)
 
 

@@ -15,10 +15,6 @@ namespace {
 
 class EmulatedCuda : public testing::Environment {
 public:
-    EmulatedCuda() {
-        // Of threads of the CPU, which a launch has none of.
-        testing::GTEST_FLAG(filter) = "-*OnTwoThreads*:*Threads.*";
-    }
     void TearDown() override {
         EXPECT_GT(cuda_emulation::launches(), 0) << "no case has reached a kernel";
     }

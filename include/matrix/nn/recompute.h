@@ -71,8 +71,8 @@ using BlockFunction = std::function<std::vector<at::Tensor>(const std::vector<at
 /// Runs `block` as one autograd node that keeps its inputs and what the memo holds, and runs it
 /// again in backward for everything else; with Keep::kGraph, simply runs it. Gradients have the
 /// same bits as those of keeping everything. `parameters` are all tensors requiring a gradient that
-/// the block reads besides its inputs: one that is not listed would get no gradient (builds without
-/// NDEBUG walk the graph and refuse). Outputs that nothing differentiates cost nothing.
+/// the block reads besides its inputs: one that is not listed would get no gradient (builds other
+/// than Release walk the graph and refuse). Outputs that nothing differentiates cost nothing.
 [[nodiscard]] std::vector<at::Tensor> recompute_in_backward(
     const BlockFunction& block, const std::vector<at::Tensor>& inputs,
     const std::vector<at::Tensor>& parameters, Keep keep);
