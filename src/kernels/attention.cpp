@@ -1,7 +1,6 @@
 #include "matrix/kernels/attention.h"
 
 #include <ATen/ATen.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <limits>
 
 #include "kernels/attention_choice.h"
+#include "matrix/core/transfer.h"
 
 namespace matrix::kernels {
 namespace {
@@ -20,10 +20,10 @@ using torch::autograd::variable_list;
 double cuda_seconds(const at::Tensor& on, const std::function<void()>& call) {
     constexpr int kCalls = 3;
     const auto timed = [&] {
-        at::detail::getCUDAHooks().deviceSynchronize(on.get_device());
+        wait_for(on.device());
         const auto begin = std::chrono::steady_clock::now();
         call();
-        at::detail::getCUDAHooks().deviceSynchronize(on.get_device());
+        wait_for(on.device());
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     };
     (void)timed();

@@ -1,11 +1,11 @@
 #include <ATen/ATen.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <chrono>
 #include <optional>
 
 #include "cli/analyze/reading.h"
 #include "matrix/core/error.h"
+#include "matrix/core/transfer.h"
 #include "matrix/diffusion/noise_schedule.h"
 #include "matrix/lora/adapter.h"
 #include "matrix/models/cogvideox.h"
@@ -152,18 +152,13 @@ private:
 }  // namespace
 
 nn::Tap timed(nn::Tap tap, double& seconds) {
-    const auto finished = [](at::Device device) {
-        if (device.is_cuda()) {
-            c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
-        }
-    };
     const auto over_heads = tap.over_heads;
     return nn::Tap(
-        [tap = std::move(tap), &seconds, finished](const nn::TapInput& input) {
-            finished(input.query.device());
+        [tap = std::move(tap), &seconds](const nn::TapInput& input) {
+            wait_for(input.query.device());
             const Clock::time_point start = Clock::now();
             at::Tensor read = tap(input);
-            finished(input.query.device());
+            wait_for(input.query.device());
             seconds += seconds_since(start);
             return read;
         },

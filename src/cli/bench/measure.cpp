@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include <sstream>
 
 #include "matrix/core/device_memory.h"
+#include "matrix/core/transfer.h"
 #ifdef MATRIX_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
 #endif
@@ -51,12 +51,6 @@ std::string value_in(const char* path, const std::string& key) {
         }
     }
     return "";
-}
-
-void wait_for(at::Device device) {
-    if (!device.is_cpu()) {
-        c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
-    }
 }
 
 std::string device_name(at::Device device) {
