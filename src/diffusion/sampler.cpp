@@ -36,6 +36,10 @@ double log_snr(double alpha) {
 
 }  // namespace
 
+SamplerKind sampler_of(const SchedulerConfig& config) {
+    return config.class_name == "CogVideoXDPMScheduler" ? SamplerKind::kDpm : SamplerKind::kDdim;
+}
+
 Sampler::Sampler(const SchedulerConfig& config, SamplerKind kind, std::int64_t num_steps)
     : schedule_(config),
       kind_(kind),

@@ -15,6 +15,9 @@ enum class SamplerKind {
     kDpm,   ///< DPM-Solver++ (2M), its stochastic form
 };
 
+/// The one that a scheduler's file is of.
+[[nodiscard]] SamplerKind sampler_of(const SchedulerConfig& config);
+
 /// Steps from noise to a sample, as `CogVideoXDDIMScheduler` and `CogVideoXDPMScheduler` of
 /// diffusers take them, on the trailing timetable whatever the file says: the authors' own programs
 /// override it, and published copies of one file differ in it. Coefficients are float64, among them

@@ -76,9 +76,7 @@ private:
         if (pipeline_.takes_id_map()) {
             request.id_map = clip.sample.id_map.unsqueeze(1);
         }
-        request.sampler = pipeline_.scheduler().class_name == "CogVideoXDPMScheduler"
-                              ? diffusion::SamplerKind::kDpm
-                              : diffusion::SamplerKind::kDdim;
+        request.sampler = diffusion::sampler_of(pipeline_.scheduler());
         request.num_steps = settings_.steps;
         request.guidance.scale = settings_.guidance_scale;
         request.prompt = prompts_.narrow(0, prompt, 1);

@@ -124,8 +124,8 @@ void fill_in(VideoSettings& settings, const pipeline::VideoPipeline& pipeline) {
     settings.width = settings.width.value_or(size.width_px);
     settings.fps = settings.fps.value_or(pipeline::default_fps(pipeline.rules()));
     if (!settings.sampler) {
-        settings.sampler =
-            pipeline.scheduler().class_name == "CogVideoXDPMScheduler" ? "dpm" : "ddim";
+        const auto kind = diffusion::sampler_of(pipeline.scheduler());
+        settings.sampler = kind == diffusion::SamplerKind::kDpm ? "dpm" : "ddim";
     }
 }
 
