@@ -6,6 +6,7 @@
 #include "matrix/core/fields.h"
 #include "matrix/core/files.h"
 #include "matrix/core/shape.h"
+#include "matrix/core/transfer.h"
 #include "matrix/tensor_io/weights.h"
 #include "tensor_io/safetensors_header.h"
 
@@ -129,7 +130,7 @@ at::Tensor FileWeights::take(const std::string& key, at::IntArrayRef shape) {
     if (file == nullptr) {
         return {};
     }
-    return file->tensor(key).to(at::TensorOptions().dtype(dtype_).device(device_));
+    return upload(file->tensor(key), device_).to(dtype_);
 }
 
 void FileWeights::expect(const std::string& key, at::IntArrayRef shape) {
