@@ -3,109 +3,24 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <functional>
-#include <limits>
 #include <map>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <set>
-#include <sstream>
 
-#include "distributed/thread_group.h"
 #include "matrix/core/files.h"
-#include "matrix/core/signals.h"
 #include "matrix/train/checkpoint.h"
 #include "support/errors.h"
 #include "support/temp_directory.h"
 #include "support/tensors.h"
-#include "train/clips.h"
-#include "train/trajectory.h"
+#include "train/trainer_process.h"
 
 namespace matrix {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Does something after given steps, as a kill would; counts what it is told.
-struct Watcher : train::StepObserver {
-    std::function<void(std::int64_t)> after;
-    std::map<std::int64_t, double> validation;  ///< held-out loss by step
-    std::vector<std::int64_t> started, ended;
-    void at_start(std::int64_t step) override { started.push_back(step); }
-    void after_step(std::int64_t step, nlohmann::json& record, const nlohmann::json&) override {
-        record["seen"] = step;
-        if (validation.count(step) != 0) {
-            record["validation"] = {{"heldout", {{"loss_denoise", validation[step]}}}};
-        }
-        if (after) {
-            after(step);
-        }
-    }
-    void at_end(std::int64_t step) override { ended.push_back(step); }
-};
-
-/// Clips of which some may be poisoned.
-struct Poisoned : test::Clips {
-    using test::Clips::Clips;
-    std::int64_t row_with_nan = -1;
-    std::set<std::uint64_t> numbers_with_nan;  ///< samples, of whichever clip
-    data_cache::EncodedSample get(std::int64_t row, std::uint64_t seed,
-                                  std::uint64_t number) const override {
-        data_cache::EncodedSample sample = test::Clips::get(row, seed, number);
-        if (row == row_with_nan || numbers_with_nan.count(number) != 0) {
-            sample.video_moments[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
-        }
-        return sample;
-    }
-};
-
-/// A process of its own, as far as a run can tell.
-struct Process {
-    Process() {
-        settings.train.steps = 6;
-        settings.train.batch_size = 1;
-        settings.train.gradient_accumulation = 2;
-        settings.schedule = {"cosine", 2};
-        settings.checkpoint = {2, 2};
-        settings.config_text = "{}\n";
-    }
-    void run(const fs::path& output, const std::optional<fs::path>& resume = std::nullopt,
-             const train::Ranks& ranks = train::Ranks::single()) {
-        train::BatchRules rules = test::id_map_rules();
-        rules.image_dropout = rules.caption_dropout = rules.id_map_dropout = 0.2;
-        const lora::AdapterInfo info = {4, alpha, false, "base", 48, true};
-        settings.output = output;
-        fs::create_directories(output);
-        train::train({*trajectory.model,
-                      trajectory.schedule,
-                      *trajectory.objective,
-                      clips,
-                      rules,
-                      info,
-                      {&watcher},
-                      ranks},
-                     settings, resume);
-    }
-
-    test::Trajectory trajectory;
-    Poisoned clips{5};
-    Watcher watcher;
-    double alpha = 8.0;
-    train::RunSettings settings;
-};
-
-/// metrics.jsonl without times.
-std::vector<nlohmann::json> metrics(const fs::path& run) {
-    std::vector<nlohmann::json> records;
-    std::istringstream lines(read_text_file(run / "metrics.jsonl"));
-    for (std::string line; std::getline(lines, line);) {
-        records.push_back(nlohmann::json::parse(line));
-        EXPECT_EQ(records.back().erase("step_seconds"), 1u);
-        EXPECT_EQ(records.back().erase("data_seconds"), 1u);
-    }
-    return records;
-}
+using test::last_state;
+using test::metrics;
+using test::Process;
+using test::RollingBack;
 
 void expect_same_run(const fs::path& a, const fs::path& b) {
     EXPECT_EQ(metrics(a), metrics(b));
@@ -241,17 +156,6 @@ TEST(Trainer, SkipsALossThatIsNotFinite) {
 
 // Two samples a step, a checkpoint every two steps: sample 7 is the second of step 4.
 
-struct RollingBack : Process {
-    explicit RollingBack(std::set<std::uint64_t> numbers_with_nan) {
-        settings.train.non_finite = "rollback";
-        clips.numbers_with_nan = std::move(numbers_with_nan);
-    }
-};
-
-nlohmann::json last_state(const fs::path& run) {
-    return nlohmann::json::parse(read_text_file(*train::last_checkpoint(run) / "state.json"));
-}
-
 void expect_finite_steps(const fs::path& run, std::size_t count) {
     const auto records = metrics(run);
     ASSERT_EQ(records.size(), count);
@@ -359,146 +263,6 @@ TEST(Trainer, GoesOnWithAnotherGlobalBatchAndSaysSo) {
     EXPECT_EQ(last_state(run.path())["next_sample"], 4 + 4 * 3);
     EXPECT_EQ(last_state(run.path())["global_batch"], 3);
     expect_finite_steps(run.path(), 6);
-}
-
-/// Runs as two ranks, each with one sample of a step's two; `prepare` gets each rank's process, and
-/// `stopped` what a signal makes each throw. Rank 1 is given a directory of its own, to see that it
-/// writes nothing.
-void run_two(const fs::path& output, const fs::path& others,
-             const std::function<void(Process&, int rank)>& prepare = {},
-             const std::optional<fs::path>& resume = std::nullopt,
-             const std::function<void(const Stopped&)>& stopped = {}) {
-    test::run_in_threads(2, [&](distributed::Communicator& all) {
-        Process process;
-        process.settings.train.gradient_accumulation = 1;
-        process.settings.verify_every_steps = 2;
-        if (prepare) {
-            prepare(process, all.rank());
-        }
-        try {
-            process.run(all.rank() == 0 ? output : others, resume, {all});
-        } catch (const Stopped& signal) {
-            ASSERT_TRUE(stopped);
-            stopped(signal);
-        }
-    });
-}
-
-/// Equal but for the order of float32 sums.
-void expect_same_course(const fs::path& a, const fs::path& b) {
-    const auto records = metrics(a), expected = metrics(b);
-    ASSERT_EQ(records.size(), expected.size());
-    for (std::size_t i = 0; i < records.size(); ++i) {
-        ASSERT_EQ(records[i].size(), expected[i].size());
-        for (const auto& [name, value] : expected[i].items()) {
-            if (name.starts_with("loss")) {
-                EXPECT_NEAR(records[i][name], value, 1e-6 * std::abs(value.get<double>())) << name;
-            } else if (name != "grad_norm") {
-                EXPECT_EQ(records[i][name], value) << name;
-            }
-        }
-    }
-    EXPECT_EQ(train::last_checkpoint(a)->filename(), train::last_checkpoint(b)->filename());
-    const fs::path name = "adapter.safetensors";
-    const tensor_io::TensorMap x =
-        tensor_io::SafetensorsFile(*train::last_checkpoint(a) / name).all();
-    for (const auto& [key, tensor] :
-         tensor_io::SafetensorsFile(*train::last_checkpoint(b) / name).all()) {
-        EXPECT_LE((x.at(key) - tensor).norm().item<double>(), 2e-6 * tensor.norm().item<double>())
-            << key;
-    }
-}
-
-TEST(Trainer, OfTwoRanksIsThatOfOneAndRankZeroWrites) {
-    const test::TempDirectory one, two, others;
-    Process().run(one.path());
-    run_two(two.path(), others.path());
-    expect_same_course(two.path(), one.path());
-    EXPECT_EQ(two.names(), one.names());
-    EXPECT_TRUE(others.names().empty());
-    for (const char* field : {"step", "next_sample", "global_batch", "skipped"}) {
-        EXPECT_EQ(last_state(two.path())[field], last_state(one.path())[field]) << field;
-    }
-    // Rank 0 alone reads a checkpoint, so that rank 1 has what is in it from nowhere else.
-    run_two(two.path(), others.path(), {}, two / "checkpoints" / "step-00000004");
-    expect_same_course(two.path(), one.path());
-    EXPECT_TRUE(others.names().empty());
-}
-
-TEST(Trainer, RanksStopTogetherAndNameTheClips) {
-    using Numbers = std::set<std::uint64_t>;
-    for (const Numbers& bad : {Numbers{2}, Numbers{3}, Numbers{2, 3}}) {  // a rank's of step 2 each
-        const test::TempDirectory run, others;
-        std::mutex mutex;
-        std::set<std::string> messages;
-        test::run_in_threads(2, [&](distributed::Communicator& all) {
-            Process process;
-            process.settings.train.gradient_accumulation = 1;
-            process.clips.numbers_with_nan = bad;
-            const fs::path& output = all.rank() == 0 ? run.path() : others.path();
-            const std::string message =
-                test::expect_error([&] { process.run(output, std::nullopt, {all}); },
-                                   {"step 2: loss_denoise is not finite; clips: clip "});
-            const std::lock_guard lock(mutex);
-            messages.insert(message);
-        });
-        ASSERT_EQ(messages.size(), 1u) << "all say the same";
-        for (const std::uint64_t number : {2, 3}) {
-            EXPECT_EQ(messages.begin()->find("(sample " + std::to_string(number) + ", timestep ") !=
-                          std::string::npos,
-                      bad.count(number) != 0)
-                << *messages.begin();
-        }
-    }
-}
-
-// A launcher ends the other processes as soon as one has left.
-TEST(TrainerDeathTest, RanksLeaveAfterASignalOnceTheCheckpointIsThere) {
-    GTEST_FLAG_SET(death_test_style, "threadsafe");
-    const test::TempDirectory run, others;
-    const auto stop_both = [&] {
-        install_stop_signals();
-        std::atomic<int> sound = 0;
-        run_two(
-            run.path(), others.path(),
-            [](Process& process, int rank) {
-                process.watcher.after = [rank](std::int64_t step) {
-                    if (step == 2 && rank == 1) {
-                        ::raise(SIGUSR1);
-                    }
-                };
-            },
-            std::nullopt,
-            [&](const Stopped& stopped) {
-                sound += stopped.signal == SIGUSR1 &&
-                         fs::exists(run / "checkpoints" / "step-00000003" / "state.json");
-            });
-        return sound == 2;
-    };
-    EXPECT_EXIT(::_exit(stop_both() ? 7 : 1), ::testing::ExitedWithCode(7), "");
-}
-
-TEST(Trainer, RanksRollBackTogether) {
-    const test::TempDirectory one, two, others;
-    RollingBack({7}).run(one.path());
-    run_two(two.path(), others.path(), [](Process& process, int) {
-        process.settings.train.non_finite = "rollback";
-        process.clips.numbers_with_nan = {7};
-    });
-    expect_same_course(two.path(), one.path());
-    EXPECT_EQ(last_state(two.path())["skipped"], nlohmann::json::parse("[[6, 8]]"));
-}
-
-// Ranks begin with rank 0's tensors, whatever theirs were.
-TEST(Trainer, RanksTakeTheTensorsOfRankZero) {
-    const test::TempDirectory one, two, others;
-    Process().run(one.path());
-    run_two(two.path(), others.path(), [](Process& process, int rank) {
-        for (const auto& [name, tensor] : process.trajectory.trained) {
-            tensor.detach().add_(rank);
-        }
-    });
-    expect_same_course(two.path(), one.path());
 }
 
 }  // namespace
