@@ -1,7 +1,9 @@
 #include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
+#include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <new>
 #include <string>
@@ -31,6 +33,25 @@ void print_fault(std::string message) {
         message.insert(0, "rank " + std::to_string(matrix::log::rank()) + ": ");
     }
     std::cerr << "matrix: " << message << '\n';
+}
+
+/// CLI11 reads "" as 0, and lets "nan" through every range.
+std::string fault_of_number(const std::string& text) {
+    return text.empty() || !std::isfinite(std::strtod(text.c_str(), nullptr))
+               ? "\"" + text + "\" is no number"
+               : "";
+}
+
+void check_numbers(CLI::App& app) {
+    for (CLI::Option* option : app.get_options()) {
+        const std::string type = option->get_type_name();
+        if (type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT")) {
+            option->check(CLI::Validator(fault_of_number, ""));
+        }
+    }
+    for (CLI::App* command : app.get_subcommands({})) {
+        check_numbers(*command);
+    }
 }
 
 int run(const matrix::cli::Action& action) {
@@ -89,6 +110,7 @@ int main(int argc, char** argv) {
     matrix::cli::add_bench_command(app, action);
     matrix::cli::add_probe_command(app, action);
 
+    check_numbers(app);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -94,6 +94,14 @@ def test_help_fits_the_terminal(matrix, command, columns):
     assert [line for line in text.splitlines() if len(line) > columns] == []
 
 
+@pytest.mark.parametrize("arguments", [
+    ("generate", "--seed", ""), ("generate", "--guidance-scale", ""), ("generate", "--perturbation-scale", "nan"),
+    ("generate", "--cag-blocks", ""), ("analyze", "--guidance-scale", "inf"), ("eval", "run", "--price-input", "nan")])
+def test_what_is_no_number_is_refused(matrix, arguments):
+    result = matrix(*arguments)
+    assert result.returncode == 2 and len(result.faults) == 1 and "no number" in result.faults[0], result.stderr
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS])
 def test_unknown_flag_is_one_line(matrix, command):
     result = matrix(*command.split(), "--no-such-flag")
