@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "cli/check/overlays.h"
 #include "cli/check/report.h"
@@ -73,10 +74,20 @@ void add_counts(Report& report, const data_source::DatasetReport& found) {
     }
 }
 
+/// "a.png" for a.mp4; of another video with the same stem, its extension tells which.
+fs::path sheet_name(const std::string& video, std::set<std::string>& taken) {
+    std::string name = pictures::stem_of(video);
+    while (!taken.insert(name).second) {
+        name += fs::path(video).extension().string();
+    }
+    return name + ".png";
+}
+
 /// The number of sheets drawn. A mask that training would not read is read here: what is wrong with
 /// it is a fault of the clip, a directory that cannot be written ends the check.
 std::int64_t draw_overlay(const data_source::Row& row, const data_cache::DataConfig& config,
-                          const fs::path& directory, std::vector<std::string>& faults) {
+                          const fs::path& directory, std::set<std::string>& taken,
+                          std::vector<std::string>& faults) {
     at::Tensor sheet;
     try {
         sheet = overlay_sheet(row, data_source::plan_clip(row, config));
@@ -84,7 +95,7 @@ std::int64_t draw_overlay(const data_source::Row& row, const data_cache::DataCon
         faults.insert(faults.end(), error.faults().begin(), error.faults().end());
         return 0;
     }
-    media::write_png(directory / (pictures::stem_of(row.video) + ".png"), sheet);
+    media::write_png(directory / sheet_name(row.video, taken), sheet);
     return 1;
 }
 
@@ -105,6 +116,7 @@ Report check_data(const fs::path& data, const fs::path& run_file, const fs::path
     found.num_clips = static_cast<std::int64_t>(manifest.rows.size());
     log::Progress progress("clips", found.num_clips);
     std::int64_t done = 0, drawn = 0;
+    std::set<std::string> sheets;
     for (const data_source::Row& row : manifest.rows) {
         if (const auto signal = stop_signal()) {
             throw Stopped{*signal};
@@ -116,7 +128,7 @@ Report check_data(const fs::path& data, const fs::path& run_file, const fs::path
         data_source::check_row(row, of_row, tokenizer ? &*tokenizer : nullptr,
                                data_source::Depth::kPixels, found);
         if (!overlays.empty() && found.faults.size() == faults_before) {
-            drawn += draw_overlay(row, of_row, overlays, found.faults);
+            drawn += draw_overlay(row, of_row, overlays, sheets, found.faults);
         }
         progress.update(++done);
     }
