@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from import_sources import (  # noqa: F401 (fixtures)
-    assert_sound, H, masks, nothing_at, out, refused, two, W, write_frames, youtube_vis)
+    assert_sound, FRAMES, H, masks, nothing_at, out, refused, two, W, write_frames, youtube_vis)
 
 
 def break_missing_mask(source):
@@ -155,3 +155,82 @@ def test_damaged_npy(matrix, tmp_path, out):
         refused(matrix(*arguments), str(path))
     path.write_bytes(whole)
     matrix.good(*arguments)
+
+
+
+def videos_of(root, *names):
+    """YouTube-VIS of several clips, instance 1 in each."""
+    parts = [youtube_vis(root, name, (1,)) for name in names]
+    for i, part in enumerate(parts, 1):
+        part["videos"][0]["id"] = part["annotations"][0]["video_id"] = i
+    return {"categories": parts[0]["categories"], "videos": [p["videos"][0] for p in parts],
+            "annotations": [p["annotations"][0] for p in parts]}
+
+
+@pytest.mark.parametrize("place", ["{tmp}/mine", "../../mine", "a/../../../mine", ".."])
+def test_a_clip_leads_nowhere_else(matrix, tmp_path, out, place):
+    """Whatever a source calls its clips, only what the import wrote itself is ever removed."""
+    source = tmp_path / "source"
+    write_frames(tmp_path / "mine")
+    for name in ("mine.mp4", "mine.txt"):
+        (tmp_path / name).write_text("keep")
+    before = sorted(tmp_path.rglob("*"))
+    file = videos_of(source, "-good", "bad")  # in this order
+    file["videos"][1]["file_names"] = [f"{place.format(tmp=tmp_path)}/{t:05d}.jpg" for t in range(FRAMES)]
+    (source / "a.json").write_text(json.dumps(file))
+    result = matrix("import", "--from", "coco", source / "a.json", "--to", out)
+    refused(result, "no name for a clip")
+    assert_sound(matrix, out, {"-good": {1: 1}})
+    assert [p for p in before if p.exists()] == before
+
+
+def test_a_bad_clip_takes_no_other_with_it(matrix, tmp_path, out):
+    """A clip whose pictures lie in the source's own folder is called by its number."""
+    source = tmp_path / "source"
+    file = videos_of(source, ".", "-b")
+    file["annotations"][0]["segmentations"][2] = {"size": [H, W], "counts": "!"}
+    (source / "a.json").write_text(json.dumps(file))
+    refused(matrix("import", "--from", "coco", source / "a.json", "--to", out), "1: ", "counts")
+    assert_sound(matrix, out, {"-b": {1: 1}})
+
+
+def test_twins_of_coco(matrix, tmp_path, out):
+    source = tmp_path / "source"
+    good = videos_of(source, "x", "y", "good")
+    same_id = json.loads(json.dumps(good).replace('"id": 2, "width"', '"id": 1, "width"').replace('"video_id": 2', '"video_id": 1'))
+    same_folder = json.loads(json.dumps(good).replace('"y/0', '"./x/0'))
+    for file, number, line in ((same_id, 2, "is that of another video"), (same_folder, 1, "of the same folder")):
+        (source / "a.json").write_text(json.dumps(file))
+        result = matrix("import", "--from", "coco", source / "a.json", "--to", out)
+        assert result.returncode == 1 and len([f for f in result.faults if line in f]) == number, result.faults
+        assert_sound(matrix, out, {"good": {1: 1}})
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("far", [9e307, -1e7])
+def test_polygons_beyond_reason(matrix, tmp_path, out, far):
+    file = videos_of(tmp_path, "bad", "good")
+    file["annotations"][0]["segmentations"][0] = [[-far, -far, far, -far, far, far]]
+    (tmp_path / "a.json").write_text(json.dumps(file))
+    refused(matrix("import", "--from", "coco", tmp_path / "a.json", "--to", out), "bad: ", "million pixels")
+    assert_sound(matrix, out, {"good": {1: 1}})
+
+
+def test_labels_that_are_no_object(matrix, tmp_path, out):
+    (tmp_path / "a.json").write_text(json.dumps(videos_of(tmp_path, "bad", "good")))
+    (tmp_path / "c.json").write_text(json.dumps([{"video": "bad", "prompt": "x", "labels": "man"},
+                                                 {"video": "good", "prompt": "x"}]))
+    refused(matrix("import", "--from", "coco", tmp_path / "a.json", "--to", out, "--captions", tmp_path / "c.json"),
+            "c.json row 0", '"labels" must be an object')
+    assert_sound(matrix, out, {"good": {1: 1}})
+
+
+def test_sheets_of_one_stem(matrix, tmp_path, out):
+    """Two videos of one name and mask folder have a sheet each."""
+    (tmp_path / "a.json").write_text(json.dumps(videos_of(tmp_path, "a")))
+    matrix.good("import", "--from", "coco", tmp_path / "a.json", "--to", out)
+    shutil.copy(out / "videos/a.mp4", out / "videos/a.m4v")
+    row = json.loads((out / "metadata.jsonl").read_text())
+    (out / "metadata.jsonl").write_text("".join(json.dumps(row | {"video": v}) + "\n" for v in ("a.mp4", "a.m4v")))
+    matrix.good("check", "data", out, "--overlays", tmp_path / "sheets")
+    assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["a.m4v.png", "a.png"]

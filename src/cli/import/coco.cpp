@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "cli/import/json_help.h"
 #include "cli/import/segmentation.h"
@@ -27,8 +28,11 @@ struct Entry {
     std::vector<std::string> faults;
 };
 
+/// "./a/0.png" and "a/0.png" lie in one folder.
 std::string folder_of(const std::string& file_name) {
-    return fs::path(file_name).parent_path().generic_string();
+    const std::string folder =
+        fs::path(file_name).parent_path().lexically_normal().generic_string();
+    return folder == "." ? "" : folder;
 }
 
 class Coco final : public Source {
@@ -143,8 +147,14 @@ private:
             }
             const std::string name = folder_of((*files)[0].get<std::string>());
             const std::string clip = name.empty() ? std::to_string(*id) : name;
-            names[*id] = clip;
+            const auto [of_id, is_new] = names.emplace(*id, clip);
+            if (!is_new) {
+                add_twin(at("videos", i) + ".id is that of another video", of_id->second, clip);
+            }
             Entry& entry = entries_[clip];
+            if (!entry.file_names.empty()) {
+                add_twin(at("videos", i) + " is a second video of the same folder", clip, clip);
+            }
             entry.file_names = files->get<std::vector<std::string>>();
             add_size(entry, videos[i], at("videos", i));
         }
@@ -175,6 +185,13 @@ private:
         instance.where = at("annotations", i) + ".segmentations";
         for (std::size_t frame = 0; frame < segmentations->size(); ++frame) {
             instance.segmentations[frame] = &(*segmentations)[frame];
+        }
+    }
+
+    /// What belongs to which of two clips cannot be told: both are at fault.
+    void add_twin(const std::string& fault, const std::string& a, const std::string& b) {
+        for (const std::string& clip : std::set<std::string>{a, b}) {
+            entries_[clip].faults.push_back(fault);
         }
     }
 
@@ -211,7 +228,13 @@ private:
                        std::pair(b.file_name.size(), b.file_name);
             });
             for (const Image& image : frames) {
-                places[image.id] = {clip, entries_[clip].file_names.size()};
+                const auto [place, is_new] =
+                    places.emplace(image.id, Place{clip, entries_[clip].file_names.size()});
+                if (!is_new) {
+                    add_twin(file_.string() + ": images: \"" + image.file_name +
+                                 "\" has the id of another image",
+                             place->second.clip, clip);
+                }
                 entries_[clip].file_names.push_back(image.file_name);
             }
         }

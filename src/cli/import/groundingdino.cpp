@@ -17,6 +17,21 @@ using nlohmann::json;
 
 constexpr std::uint16_t kMaxNumber = 65535;
 
+/// Where one object is. RunError if there is one that nobody named.
+Mask mask_of(const fs::path& file, std::int64_t number, const std::vector<bool>& named) {
+    const NpyImage image = read_npy(file);
+    Mask mask{image.height_px, image.width_px, {}};
+    mask.pixels.reserve(image.values.size());
+    for (const std::uint16_t value : image.values) {
+        if (!named[value]) {
+            throw RunError(file.string() + ": holds an object " + std::to_string(value) +
+                           ", which no file of json_data names");
+        }
+        mask.pixels.push_back(value == number ? 1 : 0);
+    }
+    return mask;
+}
+
 /// Its tracker: object numbers in .npy files, class names in JSON files of the same names.
 SourceClip open_tracker(const fs::path& clip_folder, Pictures pictures) {
     SourceClip clip;
@@ -40,15 +55,13 @@ SourceClip open_tracker(const fs::path& clip_folder, Pictures pictures) {
             labels[*id] = text_at(object, "class_name").value_or("");
         }
     }
+    const auto named = std::make_shared<std::vector<bool>>(kMaxNumber + 1);
+    (*named)[0] = true;  // what is no object
     for (const auto& [number, label] : labels) {
-        clip.tracks.push_back({number, label, [files, number = number](std::int64_t frame) {
-                                   const NpyImage image =
-                                       read_npy((*files)[static_cast<std::size_t>(frame)]);
-                                   Mask mask{image.height_px, image.width_px, {}};
-                                   for (const std::uint16_t value : image.values) {
-                                       mask.pixels.push_back(value == number ? 1 : 0);
-                                   }
-                                   return mask;
+        (*named)[static_cast<std::size_t>(number)] = true;
+        clip.tracks.push_back({number, label, [files, named, number = number](std::int64_t frame) {
+                                   return mask_of((*files)[static_cast<std::size_t>(frame)], number,
+                                                  *named);
                                }});
     }
     return clip;

@@ -85,6 +85,15 @@ std::map<std::int64_t, Track> give_ids(std::vector<Track> tracks,
     return by_id;
 }
 
+/// RunError unless it is a path below the data set's folders, in its shortest form.
+void check_name(const std::string& name) {
+    const fs::path path(name);
+    if (name.empty() || name == "." || path.is_absolute() || *path.begin() == ".." ||
+        path.lexically_normal().generic_string() != name) {
+        throw RunError("is no name for a clip: it leaves the data set's folder");
+    }
+}
+
 class Importer {
 public:
     explicit Importer(const ImportOptions& options)
@@ -110,6 +119,7 @@ public:
                                   data_source::write_records("metadata.jsonl", rows_));
         });
         note_captions();
+        note_ids();
         return std::move(report_);
     }
 
@@ -123,7 +133,6 @@ private:
                 const std::string text = replaced(fault, root_.string(), options_.to.string());
                 report_.left_out[name].push_back(name + ": " + text);
             }
-            remove_clip(name);
         } catch (const TargetError& error) {
             throw RunError(replaced(error.what(), root_.string(), options_.to.string()));
         }
@@ -133,11 +142,7 @@ private:
         if (const auto signal = stop_signal()) {
             throw Stopped{*signal};
         }
-        const fs::path path(name);
-        if (name.empty() || path.is_absolute() ||
-            std::ranges::find(path, fs::path("..")) != path.end()) {
-            throw RunError("is no name for a clip: it leaves the data set's folder");
-        }
+        check_name(name);
         const Record* caption = captions_.of(name);
         if (!captions_.empty() && caption == nullptr) {
             throw RunError("has no caption in " + captions_.file().string());
@@ -150,13 +155,20 @@ private:
         ImportedClip clip;
         clip.name = name;
         clip.num_frames = source.pictures.num_frames;
-        clip.video = write_clip(root_, name, source.pictures, tracks, options_.frames_per_second);
         for (const auto& [id, track] : tracks) {
             clip.ids[id] = {track.number, track.label};
+            numbers_.insert(track.number);
         }
-        Record row = row_of(clip, caption);
-        check(row, clip);
-        rows_.push_back(std::move(row));
+        try {
+            clip.video =
+                write_clip(root_, name, source.pictures, tracks, options_.frames_per_second);
+            Record row = row_of(clip, caption);
+            check(row, clip);
+            rows_.push_back(std::move(row));
+        } catch (const RunError&) {
+            remove_clip(root_, name, source.pictures, tracks);
+            throw;
+        }
         if (tracks.size() < num_tracks) {
             report_.notes.push_back(name + ": " + std::to_string(num_tracks - tracks.size()) +
                                     " of " + std::to_string(num_tracks) +
@@ -184,7 +196,15 @@ private:
             ids.insert(id);
             if (!instance.label.empty()) {
                 labels[id] = instance.label;
-                record.row["labels"][std::to_string(id)] = instance.label;
+            }
+        }
+        if (!labels.empty()) {
+            json& named = record.row["labels"];
+            if (!named.is_null() && !named.is_object()) {
+                throw RunError(record.where + ": \"labels\" must be an object of names by ID");
+            }
+            for (const auto& [id, label] : labels) {
+                named[std::to_string(id)] = label;
             }
         }
         if (options_.propose_roles) {
@@ -216,18 +236,6 @@ private:
         }
     }
 
-    void remove_clip(const std::string& name) const {
-        std::error_code ignored;
-        fs::remove_all(root_ / "mask_annotation" / name, ignored);
-        for (fs::directory_iterator it((root_ / "videos" / name).parent_path(), ignored), end;
-             !ignored && it != end; it.increment(ignored)) {
-            if (it->path().stem() == fs::path(name).filename()) {
-                std::error_code failed;
-                fs::remove(it->path(), failed);
-            }
-        }
-    }
-
     void refuse_nothing() const {
         if (!report_.clips.empty()) {
             return;
@@ -254,6 +262,14 @@ private:
         }
     }
 
+    void note_ids() {
+        for (const std::int64_t number : options_.ids) {
+            if (!numbers_.contains(number)) {
+                report_.notes.push_back("--ids: no clip has an object " + std::to_string(number));
+            }
+        }
+    }
+
     const ImportOptions& options_;
     std::unique_ptr<Source> source_;
     Captions captions_;
@@ -261,6 +277,7 @@ private:
     fs::path root_;
     ImportReport report_;
     std::vector<Record> rows_;
+    std::set<std::int64_t> numbers_;  ///< of the objects that became an ID
 };
 
 }  // namespace

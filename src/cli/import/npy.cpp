@@ -11,6 +11,7 @@ namespace matrix::imports {
 namespace {
 
 constexpr std::int64_t kMaxSidePx = 16384;
+constexpr std::size_t kMaxHeaderBytes = 1024;  // a picture's is padded to 128
 
 std::size_t byte_at(const std::string& bytes, std::size_t i) {
     return static_cast<unsigned char>(bytes[i]);
@@ -42,7 +43,8 @@ NpyImage read_npy(const std::filesystem::path& file) {
     static const std::regex kShape(R"('shape': *\( *(\d{1,5}) *, *(\d{1,5}) *,? *\))");
     static const std::regex kKind(R"('descr': *'([<|])([ub])([12])')");
     std::smatch shape, kind;
-    if (!std::regex_search(header, shape, kShape) || !std::regex_search(header, kind, kKind) ||
+    if (length > kMaxHeaderBytes || !std::regex_search(header, shape, kShape) ||
+        !std::regex_search(header, kind, kKind) ||
         header.find("'fortran_order': False") == std::string::npos) {
         throw fault("must be [height, width] of uint8, uint16 or bool, in C order");
     }

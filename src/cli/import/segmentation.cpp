@@ -13,6 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kMaxSidePx = 16384;  // as of a mask PNG
+constexpr double kFarthestPx = 1e6;         // of a polygon's points, which may lie outside
 
 Mask empty_mask(std::int64_t height_px, std::int64_t width_px) {
     return {height_px, width_px,
@@ -56,6 +57,12 @@ std::vector<Point> points_of(const json& polygon) {
                          std::ranges::all_of(polygon, &json::is_number);
     if (!numbers) {
         throw RunError("a polygon must be a list [x, y, x, y, x, y, ...] of at least three points");
+    }
+    const bool near = std::ranges::all_of(polygon, [](const json& coordinate) {
+        return std::abs(coordinate.get<double>()) <= kFarthestPx;
+    });
+    if (!near) {
+        throw RunError("a polygon has a point more than a million pixels away");
     }
     std::vector<Point> points;
     for (std::size_t i = 0; i < polygon.size(); i += 2) {

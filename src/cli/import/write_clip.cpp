@@ -68,6 +68,22 @@ at::Tensor picture_of(Mask& mask, const Pictures& pictures) {
     return kept.mul(255).contiguous();
 }
 
+fs::path id_folder(const fs::path& root, const std::string& name, std::int64_t id) {
+    return root / "mask_annotation" / name / ("<id" + std::to_string(id) + ">");
+}
+
+std::string video_name(const std::string& name, const Pictures& pictures) {
+    return name + (pictures.frames.empty() ? pictures.video.extension().string() : ".mp4");
+}
+
+/// Removes a file or an empty folder, and then what is empty without it, up to `top`.
+void remove_upwards(fs::path path, const fs::path& top) {
+    std::error_code ignored;
+    while (path != top && fs::remove(path, ignored)) {
+        path = path.parent_path();
+    }
+}
+
 std::string mask_name(std::int64_t frame, std::int64_t num_frames) {
     const std::string number = std::to_string(frame);
     const std::size_t digits = std::max<std::size_t>(3, std::to_string(num_frames - 1).size());
@@ -91,11 +107,10 @@ void write_masks(const fs::path& root, const std::string& name, const Pictures& 
                 data_source::check_mask_size(name + " object " + std::to_string(track.number) +
                                                  " frame " + std::to_string(frame),
                                              mask.height_px, mask.width_px, info);
-                const fs::path folder =
-                    root / "mask_annotation" / name / ("<id" + std::to_string(id) + ">");
                 writing([&] {
-                    media::write_png(folder / mask_name(frame, pictures.num_frames),
-                                     picture_of(mask, pictures));
+                    media::write_png(
+                        id_folder(root, name, id) / mask_name(frame, pictures.num_frames),
+                        picture_of(mask, pictures));
                 });
             } catch (const RunError& error) {
                 faults[id] = error.what();
@@ -115,9 +130,7 @@ void write_masks(const fs::path& root, const std::string& name, const Pictures& 
 
 std::string write_clip(const fs::path& root, const std::string& name, const Pictures& pictures,
                        const std::map<std::int64_t, Track>& tracks, double frames_per_second) {
-    const std::string extension =
-        pictures.frames.empty() ? pictures.video.extension().string() : ".mp4";
-    const fs::path video = root / "videos" / (name + extension);
+    const fs::path video = root / "videos" / video_name(name, pictures);
     writing([&] { fs::create_directories(video.parent_path()); });
     write_masks(root, name, pictures, tracks);
     if (pictures.frames.empty()) {
@@ -125,7 +138,17 @@ std::string write_clip(const fs::path& root, const std::string& name, const Pict
     } else {
         encode(pictures, video, frames_per_second);
     }
-    return name + extension;
+    return video_name(name, pictures);
+}
+
+void remove_clip(const fs::path& root, const std::string& name, const Pictures& pictures,
+                 const std::map<std::int64_t, Track>& tracks) {
+    std::error_code ignored;
+    for (const auto& [id, track] : tracks) {
+        fs::remove_all(id_folder(root, name, id), ignored);
+    }
+    remove_upwards(root / "mask_annotation" / name, root / "mask_annotation");
+    remove_upwards(root / "videos" / video_name(name, pictures), root / "videos");
 }
 
 }  // namespace matrix::imports

@@ -19,10 +19,14 @@ public:
 /// Writes videos/NAME.mp4 (a copy of the video file, or its pictures encoded) and
 /// mask_annotation/NAME/<idN>/000.png ... below `root`; the video's name below videos/. Pictures of
 /// an odd size lose a row or a column, and their masks too. RunError with what is wrong with the
-/// source; what was written of the clip is then to be removed.
+/// source; what was written of the clip is then to be removed with remove_clip.
 [[nodiscard]] std::string write_clip(const std::filesystem::path& root, const std::string& name,
                                      const Pictures& pictures,
                                      const std::map<std::int64_t, Track>& tracks,
                                      double frames_per_second);
+
+/// Removes what a failed write_clip of these arguments has left, and nothing else.
+void remove_clip(const std::filesystem::path& root, const std::string& name,
+                 const Pictures& pictures, const std::map<std::int64_t, Track>& tracks);
 
 }  // namespace matrix::imports
