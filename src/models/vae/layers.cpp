@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "models/vae/group_norm.h"
+
 namespace matrix::models::vae {
 namespace {
 
@@ -125,7 +127,7 @@ Norm::Norm(std::int64_t channels, const NormConfig& config, const std::string& p
 }
 
 at::Tensor Norm::forward(const at::Tensor& x, const at::Tensor& latents) const {
-    at::Tensor y = at::group_norm(x, config_.num_groups, weight_, bias_, config_.eps);
+    at::Tensor y = group_norm(x, config_.num_groups, weight_, bias_, config_.eps);
     if (!scale_.weight.defined()) {
         return y;
     }
