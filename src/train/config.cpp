@@ -71,8 +71,8 @@ FieldTable fields(MemoryConfig& c) {
             "device_budget_gib", c.device_budget_gib,
             "Memory that the run may take on its device: as much is kept there as fits, the host's "
             "memory takes what activation_budget_gib says, and a base of \"auto\" is streamed "
-            "where that moves fewer bytes or nothing else fits. \"auto\": on a GPU what is free "
-            "there less 1 GiB; on a CPU no budget.")
+            "where that is not enough. \"auto\": on a GPU what is free there less 1 GiB; on a CPU "
+            "no budget.")
         .above(0)
         .null_word("auto");
     table

@@ -62,9 +62,9 @@ public:
         const bool free = config.memory.base == "auto";
         const std::string first = free ? "resident" : config.memory.base;
         std::optional<Choice> choice = best(first, budget);
-        if (free && budget && sharing_ranks == 1) {
-            std::optional<Choice> streamed = best("streamed", budget);
-            if (streamed && (!choice || costs(*streamed) < costs(*choice))) {
+        const bool fits_well = choice && attention_runs_once(*choice);
+        if (free && budget && sharing_ranks == 1 && !fits_well) {
+            if (std::optional<Choice> streamed = best("streamed", budget)) {
                 choice = std::move(streamed);
             }
         }
@@ -102,12 +102,9 @@ public:
     std::int64_t sharing_ranks;
 
 private:
-    /// What decides between two bases: blocks whose attention runs twice, then the bytes that a
-    /// step moves between host and device, which it does twice with each.
-    [[nodiscard]] std::pair<std::int64_t, std::int64_t> costs(const Choice& choice) const {
+    static bool attention_runs_once(const Choice& choice) {
         const std::vector<nn::Keep>& keep = choice.activations.keep;
-        return {std::count(keep.begin(), keep.end(), nn::Keep::kInput),
-                2 * (choice.activations.offloaded + host_base_bytes(choice.base))};
+        return std::find(keep.begin(), keep.end(), nn::Keep::kInput) == keep.end();
     }
 
     /// Of all but what blocks take.

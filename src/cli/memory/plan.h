@@ -40,10 +40,10 @@ struct MemoryPlan {
 
 /// On one of `num_ranks` processes, from the model's config.json files alone. `free_bytes` is what
 /// "auto" means for memory.device_budget_gib; nothing: no budget. Blocks keep as much as fits, in
-/// the host's memory before attention runs twice. A base of "auto" is streamed where that has fewer
-/// blocks run attention twice, or as many with fewer bytes that move between host and device; a
-/// float8 base, whose values differ, is never chosen. UsageError naming the nearest setting that
-/// fits if none of these does.
+/// the host's memory before attention runs twice: that moves what it frees, where streaming moves
+/// all blocks. A base of "auto" is streamed where a resident one would not fit or have attention
+/// run twice; a float8 base, whose values differ, is never chosen. UsageError naming the nearest
+/// setting that fits if none of these does.
 [[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
                                      std::optional<std::int64_t> free_bytes);
 
