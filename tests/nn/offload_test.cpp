@@ -76,6 +76,14 @@ TEST_F(Offload, UsesTheHostsMemoryAgain) {
     EXPECT_LT(after_first, 3 * 1600);
 }
 
+TEST_F(Offload, TakesMoreWhereWhatIsFreeIsTooSmall) {
+    (void)offload_->store({at::ones({1000})})->take();
+    const std::int64_t before = offload_->host_bytes();
+    const at::Tensor large = at::randn({100'000});
+    test::expect_equal(offload_->store({large})->take()[0], large, "large");
+    EXPECT_EQ(offload_->host_bytes(), before + 400'000);
+}
+
 TEST_F(Offload, KnowsWhatTheBlockBeforeHasStored) {
     EXPECT_EQ(offload_->end_block().lock(), nullptr);
     auto stored = offload_->store({at::ones({2})});
