@@ -1,15 +1,12 @@
 #include "matrix/nn/offload.h"
 
 #include <ATen/ATen.h>
-#include <sys/mman.h>
 
-#include <algorithm>
 #include <cstring>
 #include <optional>
-#include <string>
 #include <utility>
 
-#include "matrix/core/error.h"
+#include "nn/host_pages.h"
 #ifdef MATRIX_WITH_CUDA
 #include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDAException.h>
@@ -24,65 +21,6 @@ constexpr std::size_t kAlignment = 64;
 std::size_t aligned(std::size_t bytes) {
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
-
-/// Memory of the host that no allocator of tensors knows.
-class HostPages {
-public:
-    HostPages(std::size_t bytes, const at::Device& device) : bytes_(bytes) {
-        void* pages =
-            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        bool failed = pages == MAP_FAILED;
-#ifdef MATRIX_WITH_CUDA
-        if (!failed && device.is_cuda() && cudaHostRegister(pages, bytes, 0) != cudaSuccess) {
-            (void)cudaGetLastError();
-            munmap(pages, bytes);
-            failed = true;
-        }
-        locked_ = device.is_cuda();
-#endif
-        if (failed) {
-            throw RunError("the host gives no " + std::to_string(bytes >> 20) +
-                           " MiB more for activations of " + device.str() +
-                           "; a larger memory.device_budget_gib keeps more of them there");
-        }
-        data_ = static_cast<std::byte*>(pages);
-    }
-    HostPages(HostPages&& other) noexcept {
-        swap(other);
-    }
-    HostPages& operator=(HostPages&& other) noexcept {
-        swap(other);
-        return *this;
-    }
-    ~HostPages() {
-        if (data_ != nullptr) {
-#ifdef MATRIX_WITH_CUDA
-            if (locked_) {
-                C10_CUDA_CHECK_WARN(cudaHostUnregister(data_));
-            }
-#endif
-            munmap(data_, bytes_);
-        }
-    }
-
-    [[nodiscard]] std::byte* data() const {
-        return data_;
-    }
-    [[nodiscard]] std::size_t bytes() const {
-        return bytes_;
-    }
-
-private:
-    void swap(HostPages& other) noexcept {
-        std::swap(data_, other.data_);
-        std::swap(bytes_, other.bytes_);
-        std::swap(locked_, other.locked_);
-    }
-
-    std::byte* data_ = nullptr;
-    std::size_t bytes_ = 0;
-    bool locked_ = false;
-};
 
 /// Copies in the order of the calls, beside what the device computes; on a CPU, plainly.
 class Copies {
