@@ -40,13 +40,13 @@ def sizes_of(shape):
 
 
 def budgets(shape):
-    """GiB that hold each level for every block, and a little more: input, attention, rows, products."""
+    """GiB that hold each level for every block, and a little more: offloaded but for the last, attention, rows, products."""
     s = sizes_of(shape)
     unit = 4 * s["rows"] * s["heads"] * s["head_dim"]
     log_sum_exp = 4 * s["rows"] * s["heads"]
     low_rank = 4 * s["rows"] * 4 * RANK
-    levels = (unit, 2 * unit + log_sum_exp, 6 * unit + log_sum_exp, 10 * unit + log_sum_exp + low_rank)
-    return [1.0001 * s["layers"] * level / 2**30 for level in levels]
+    levels = (2 * unit / s["layers"], 2 * unit, 6 * unit, 10 * unit + low_rank)
+    return [1.0001 * s["layers"] * (level + log_sum_exp) / 2**30 for level in levels]
 
 
 def measure(shape, steps):
@@ -99,17 +99,23 @@ def cost(part):
 
 def memory_table(result):
     lines = [
-        "| blocks keep | base | aligned | CPU seconds a step | planned | measured | measured / planned |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| blocks keep | base | aligned | CPU seconds a step | planned | measured | measured / planned | beside, in the host's memory |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for way in result["ways"]:
         about, memory = way["conditions"], way["peak_bytes"]
         lines.append(
-            f"| {about['keep'].split(' blocks keep ', 1)[1]} | {about['base']} | {'yes' if about['sga_blocks'] else 'no'} "
+            f"| {kept(about['keep'])} | {about['base']} | {'yes' if about['sga_blocks'] else 'no'} "
             f"| {way['step_cpu_seconds']['median']:.4g} | {memory['planned'] / MIB:.1f} MiB "
-            f"| {memory['device'] / MIB:.1f} MiB | {memory['device'] / memory['planned']:.3f} |"
+            f"| {memory['device'] / MIB:.1f} MiB | {memory['device'] / memory['planned']:.3f} "
+            f"| {sum(memory['in_host'].values()) / MIB:.1f} MiB |"
         )
     return lines
+
+
+def kept(policy):
+    """What blocks keep, without their number where that is all of them."""
+    return policy if ";" in policy else policy.split(" blocks keep ", 1)[1]
 
 
 def write_page():

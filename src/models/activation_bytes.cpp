@@ -11,7 +11,8 @@ namespace {
 using nn::Keep;
 
 constexpr std::int64_t kFloatBytes = 4;
-constexpr Keep kLevels[] = {Keep::kInput, Keep::kAttention, Keep::kRows, Keep::kProducts};
+constexpr Keep kLevels[] = {Keep::kInput, Keep::kOffloaded, Keep::kAttention, Keep::kRows,
+                            Keep::kProducts};
 
 std::int64_t log_sum_exp_bytes(const BlockSizes& block) {
     return block.rows * block.heads * kFloatBytes;
@@ -24,6 +25,9 @@ std::int64_t low_rank_bytes(const BlockSizes& block) {
 }  // namespace
 
 std::int64_t kept_bytes(Keep keep, const BlockSizes& block) {
+    if (keep == Keep::kOffloaded) {
+        return log_sum_exp_bytes(block);
+    }
     std::int64_t bytes = block.unit();  // its input
     if (keep >= Keep::kAttention) {
         bytes += block.unit() + log_sum_exp_bytes(block);
@@ -35,6 +39,10 @@ std::int64_t kept_bytes(Keep keep, const BlockSizes& block) {
         bytes += 4 * block.unit() + low_rank_bytes(block);  // GELU's input
     }
     return bytes;
+}
+
+std::int64_t offloaded_bytes(Keep keep, const BlockSizes& block) {
+    return keep == Keep::kOffloaded ? 2 * block.unit() : 0;
 }
 
 std::int64_t backward_bytes(Keep keep, const BlockSizes& block) {
@@ -53,20 +61,31 @@ std::int64_t backward_bytes(Keep keep, const BlockSizes& block) {
     if (keep < Keep::kRows) {
         bytes += 4 * unit + low_rank_bytes(block);  // q, k, v, the rows between the sublayers
     }
-    if (keep < Keep::kAttention) {
+    if (keep < Keep::kOffloaded) {
         bytes += unit + log_sum_exp_bytes(block);
     }
-    return bytes;
+    return bytes + offloaded_bytes(keep, block);
 }
 
 Activations Activations::of(std::vector<Keep> keep, const BlockSizes& block) {
     Activations result;
+    std::int64_t ahead = 0;  // comes back while the block is differentiated
     for (const Keep level : keep) {
         result.kept += kept_bytes(level, block);
-        result.peak = std::max(result.peak, result.kept + backward_bytes(level, block));
+        result.peak = std::max(result.peak, result.kept + ahead + backward_bytes(level, block));
+        ahead = offloaded_bytes(level, block);
+        result.offloaded += ahead;
     }
     result.keep = std::move(keep);
     return result;
+}
+
+std::vector<Keep> every_block(Keep keep, std::int64_t num_blocks) {
+    std::vector<Keep> levels(static_cast<std::size_t>(num_blocks), keep);
+    if (keep == Keep::kOffloaded && num_blocks > 0) {
+        levels.back() = Keep::kAttention;
+    }
+    return levels;
 }
 
 std::optional<Activations> keep_within(std::int64_t num_blocks, const BlockSizes& block,
@@ -74,7 +93,7 @@ std::optional<Activations> keep_within(std::int64_t num_blocks, const BlockSizes
     for (std::size_t level = std::size(kLevels); level-- > 0;) {
         const std::int64_t fewest = level == 0 ? num_blocks : 1;
         for (std::int64_t count = num_blocks; count >= fewest; --count) {
-            std::vector<Keep> keep(static_cast<std::size_t>(num_blocks), kLevels[level]);
+            std::vector<Keep> keep = every_block(kLevels[level], num_blocks);
             if (level > 0) {
                 std::fill_n(keep.begin(), num_blocks - count, kLevels[level - 1]);
             }

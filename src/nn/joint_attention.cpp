@@ -70,7 +70,7 @@ JointAttention::Output JointAttention::operator()(at::Tensor x, const at::Tensor
     const kernels::AttentionResult result =
         kernels::attention(q, k, v, 1.0 / std::sqrt(static_cast<double>(head_dim)),
                            RecomputeMemo::take(memo.attention));
-    if (memo.fills(Keep::kAttention)) {
+    if (memo.fills(Keep::kOffloaded)) {
         memo.attention = result;
     }
     const at::Tensor output =

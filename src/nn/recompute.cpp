@@ -5,8 +5,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "matrix/nn/offload.h"
 #include "nn/graph.h"
 
 namespace matrix::nn {
@@ -20,7 +22,29 @@ struct State final : torch::CustomClassHolder {
     std::vector<bool> input_needs_grad;
     std::size_t num_inputs = 0;
     RecomputeMemo memo;
+    std::shared_ptr<ActivationOffload> offload;
+    std::shared_ptr<OffloadedTensors> away;
+    std::weak_ptr<OffloadedTensors> away_before;  ///< of the block before
     bool differentiated = false;
+
+    /// Sends the inputs away, and what of the memo is as long as they are. Log-sum-exps stay: they
+    /// are small, and kernels have views of them in what they save.
+    void send(at::TensorList inputs) {
+        std::vector<at::Tensor> leaving = inputs.vec();
+        if (memo.attention) {
+            leaving.push_back(std::exchange(memo.attention->output, {}));
+        }
+        away = offload->store(leaving);
+    }
+    /// Brings it all back; the inputs.
+    [[nodiscard]] variable_list receive() {
+        variable_list tensors = std::exchange(away, nullptr)->take();
+        if (memo.attention) {
+            memo.attention->output = std::move(tensors.back());
+            tensors.pop_back();
+        }
+        return tensors;
+    }
 };
 
 struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
@@ -35,6 +59,13 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
         variable_list outputs = state->block(detached, state->memo);
 
         variable_list saved(inputs.begin(), inputs.end());
+        if (state->offload) {
+            state->away_before = state->offload->end_block();
+        }
+        if (state->memo.keep == Keep::kOffloaded) {
+            state->send(inputs);
+            saved.assign(inputs.size(), at::Tensor());
+        }
         saved.insert(saved.end(), parameters.begin(), parameters.end());
         ctx->save_for_backward(saved);
         ctx->saved_data["state"] = c10::IValue::make_capsule(state);
@@ -45,9 +76,16 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         auto state =
             c10::static_intrusive_pointer_cast<State>(ctx->saved_data["state"].toCapsule());
-        const variable_list saved = ctx->get_saved_variables();
+        variable_list saved = ctx->get_saved_variables();
         TORCH_CHECK(!std::exchange(state->differentiated, true),
                     "a recomputed block was differentiated twice");
+        if (state->away) {
+            variable_list returned = state->receive();
+            std::move(returned.begin(), returned.end(), saved.begin());
+        }
+        if (const auto next = state->away_before.lock()) {
+            next->fetch();
+        }
 
         variable_list inputs, wanted;
         std::vector<std::size_t> slot_of_wanted;
@@ -96,8 +134,9 @@ struct RecomputedBlock : torch::autograd::Function<RecomputedBlock> {
 
 std::vector<at::Tensor> recompute_in_backward(const BlockFunction& block,
                                               const std::vector<at::Tensor>& inputs,
-                                              const std::vector<at::Tensor>& parameters,
-                                              Keep keep) {
+                                              const std::vector<at::Tensor>& parameters, Keep keep,
+                                              const std::shared_ptr<ActivationOffload>& offload) {
+    TORCH_CHECK(keep != Keep::kOffloaded || offload, "nowhere to offload a block to");
     if (keep == Keep::kGraph) {
         RecomputeMemo memo;
         return block(inputs, memo);
@@ -105,6 +144,7 @@ std::vector<at::Tensor> recompute_in_backward(const BlockFunction& block,
     auto state = c10::make_intrusive<State>();
     state->block = block;
     state->memo.keep = keep;
+    state->offload = offload;
     return RecomputedBlock::apply(state, at::TensorList(inputs), at::TensorList(parameters));
 }
 

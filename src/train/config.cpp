@@ -60,14 +60,19 @@ FieldTable fields(MemoryConfig& c) {
         "and runs the rest again in backward; false: it keeps every product, and runs norms, "
         "rotation and GELU again.");
     table
-        .add("activation_budget_gib", c.activation_budget_gib,
-             "Memory for what blocks keep from forward to backward; as much is kept as fits.")
+        .add(
+            "activation_budget_gib", c.activation_budget_gib,
+            "Device memory for what blocks keep from forward to backward: as much is kept as fits, "
+            "and of blocks for which it does not, input and attention's output go to the host's "
+            "memory and come back for their backward.")
         .above(0);
     table
-        .add("device_budget_gib", c.device_budget_gib,
-             "Memory that the run may take on its device: as much is kept as fits, and a base of "
-             "\"auto\" is streamed where that keeps attention from running twice. \"auto\": on a "
-             "GPU what is free there less 1 GiB; on a CPU no budget.")
+        .add(
+            "device_budget_gib", c.device_budget_gib,
+            "Memory that the run may take on its device: as much is kept there as fits, the host's "
+            "memory takes what activation_budget_gib says, and a base of \"auto\" is streamed "
+            "where that is not enough. \"auto\": on a GPU what is free there less 1 GiB; on a CPU "
+            "no budget.")
         .above(0)
         .null_word("auto");
     table

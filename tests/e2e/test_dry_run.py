@@ -7,6 +7,7 @@ import pytest
 from training import MATRIX, Program, contents
 
 GIB = 2.0**30
+STREAMED = "streamed from the host's memory"
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,12 @@ def test_follows_the_configuration(paper):
         (58, "42 blocks keep every product", ""),
         (41, "42 blocks keep all products but GELU's input", ""),
         (23, "42 blocks keep input, attention output, log-sum-exp", ""),
-        (14.5, "42 blocks keep input, attention output, log-sum-exp", "streamed from the host's memory"),
-        (10.5, "42 blocks keep their input", "streamed from the host's memory"),
+        (14.5, "36 blocks keep log-sum-exp, and in the host's memory input and attention output", ""),
+        (10.5, "7 blocks keep log-sum-exp, and in the host's memory input and attention output", STREAMED),
+        (6.5, "26 blocks keep log-sum-exp, and in the host's memory input and attention output", STREAMED),
     ],
 )
-def test_fits_cards_of_80_48_24_16_and_12_gb(paper, budget, policy, base):
+def test_fits_cards_of_80_48_24_16_12_and_8_gb(paper, budget, policy, base):
     text = paper.run(
         "train", "--config", "model/run.json", "--dry-run", "--set", f"memory.device_budget_gib={budget}"
     ).stdout
@@ -80,15 +82,15 @@ def test_fits_cards_of_80_48_24_16_and_12_gb(paper, budget, policy, base):
 def test_says_what_would_fit(paper):
     [line] = paper.faults(
         "train", "--config", "model/run.json", "--dry-run",
-        "--set", "memory.device_budget_gib=14.5", "--set", "memory.base=resident", code=2,
+        "--set", "memory.device_budget_gib=12", "--set", "memory.base=resident", code=2,
     )  # fmt: skip
     least = re.search(r"memory.base = resident takes at least ([0-9.]+), streamed ([0-9.]+)", line)
-    assert "memory.device_budget_gib" in line and float(least[2]) < 10.5 < float(least[1])
+    assert "memory.device_budget_gib" in line and float(least[2]) < 6 < 12 < float(least[1])
     for base, fits in (("resident", least[1]), ("streamed", least[2])):
         sizes = plan(paper, f"memory.device_budget_gib={fits}", f"memory.base={base}")
         assert sizes["total"] == pytest.approx(float(fits), abs=0.02)
     [line] = paper.faults(
-        "train", "--config", "model/run.json", "--dry-run", "--set", "memory.activation_budget_gib=1", code=2
+        "train", "--config", "model/run.json", "--dry-run", "--set", "memory.activation_budget_gib=0.3", code=2
     )
     assert "memory.activation_budget_gib" in line
     least = float(re.search(r"at least ([0-9.]+)", line)[1])
@@ -101,10 +103,31 @@ def test_says_what_would_fit(paper):
 
 
 def test_an_activation_budget_keeps_as_much_as_fits(paper):
-    kept = [plan(paper, f"memory.activation_budget_gib={gib}")["activations"] for gib in (5, 10, 20, 40, 80)]
+    kept = [plan(paper, f"memory.activation_budget_gib={gib}")["activations"] for gib in (1, 5, 10, 20, 40, 80)]
     assert kept == sorted(kept)
-    assert all(is_kept <= budget for is_kept, budget in zip(kept, (5, 10, 20, 40, 80)))
-    assert kept[2] > 19 and kept[4] > 40
+    assert all(is_kept <= budget for is_kept, budget in zip(kept, (1, 5, 10, 20, 40, 80)))
+    assert kept[1] > 4.5 and kept[3] > 19 and kept[5] > 40
+
+
+def test_offloads_as_few_blocks_as_it_must(paper):
+    unit = (226 + 13 * 30 * 45) * 3072 * 2 / GIB
+    before = 0
+    for budget in (23, 20, 17, 14.5):
+        text = paper.run(
+            "train", "--config", "model/run.json", "--dry-run", "--set", f"memory.device_budget_gib={budget}"
+        ).stdout
+        away = re.search(r"activations .* (\d+) blocks keep log-sum-exp, and in the host's memory", text)
+        blocks = int(away[1]) if away else 0
+        assert blocks >= before and (blocks > 0) == (budget < 23)
+        if away:
+            # A block more in its place on the device would not fit.
+            total = float(re.search(r"total +([0-9.]+) GiB", text)[1])
+            assert budget - 2 * unit * 26 / 25 - 0.02 < total <= budget
+            host = re.search(r"in the host's memory.*: 0.00 GiB of weights, ([0-9.]+) of activations", text)
+            assert float(host[1]) == pytest.approx(blocks * 2 * unit, abs=0.01)
+        else:
+            assert "in the host's memory" not in text
+        before = blocks
 
 
 def test_a_smaller_base(paper):

@@ -97,7 +97,8 @@ TEST(HostSync, IsSeenWhereItIs) {
 }
 
 TEST(HostSync, IsNowhereInAStep) {
-    for (const nn::Keep keep : {nn::Keep::kInput, nn::Keep::kAttention, nn::Keep::kGraph}) {
+    for (const nn::Keep keep :
+         {nn::Keep::kInput, nn::Keep::kOffloaded, nn::Keep::kAttention, nn::Keep::kGraph}) {
         test::Trajectory t;
         (void)t.train_step(0, true, keep);  // makes what depends on sizes alone
         std::vector<train::Batch> batches = {t.batch(1, 0, 1), t.batch(1, 1, 2)};
@@ -111,12 +112,14 @@ TEST(HostSync, IsNotMissedByCuda) {
     if (!at::globalContext().hasCUDA()) {
         GTEST_SKIP() << "no GPU";
     }
-    test::Trajectory t(at::Device(at::kCUDA, 0));
-    (void)t.train_step(0, true, nn::Keep::kAttention);
-    std::vector<train::Batch> batches = {t.batch(1, 0, 1), t.batch(1, 1, 2)};
-    c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);
-    EXPECT_NO_THROW((void)t.train_on(batches, *t.optimizer, 1.0, nn::Keep::kAttention));
-    c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
+    for (const nn::Keep keep : {nn::Keep::kOffloaded, nn::Keep::kAttention}) {
+        test::Trajectory t(at::Device(at::kCUDA, 0));
+        (void)t.train_step(0, true, keep);
+        std::vector<train::Batch> batches = {t.batch(1, 0, 1), t.batch(1, 1, 2)};
+        c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);
+        EXPECT_NO_THROW((void)t.train_on(batches, *t.optimizer, 1.0, keep));
+        c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_DISABLED);
+    }
 }
 #endif
 

@@ -24,21 +24,29 @@ struct BlockSizes {
     [[nodiscard]] std::int64_t unit() const { return rows * width * element_size; }
 };
 
-/// What a block that a gradient passes keeps from its forward until its backward. Not for kGraph.
+/// What a block that a gradient passes keeps on the device from its forward until its backward. Not
+/// for kGraph.
 [[nodiscard]] std::int64_t kept_bytes(nn::Keep keep, const BlockSizes& block);
 
+/// The same in the host's memory.
+[[nodiscard]] std::int64_t offloaded_bytes(nn::Keep keep, const BlockSizes& block);
+
 /// The most that a block's backward takes at once besides what blocks have kept, its output's
-/// gradient included.
+/// gradient and what was offloaded of it included.
 [[nodiscard]] std::int64_t backward_bytes(nn::Keep keep, const BlockSizes& block);
 
 /// Blocks of one size, from the lowest that a gradient passes to the last.
 struct Activations {
     std::vector<nn::Keep> keep;
-    std::int64_t kept = 0;  ///< at the end of the forward
-    std::int64_t peak = 0;  ///< the most in backward, with what is kept
+    std::int64_t kept = 0;       ///< at the end of the forward
+    std::int64_t peak = 0;       ///< the most in backward, with what is kept and what comes back
+    std::int64_t offloaded = 0;  ///< at the end of the forward, in the host's memory
 
     [[nodiscard]] static Activations of(std::vector<nn::Keep> keep, const BlockSizes& block);
 };
+
+/// The level for every block. The last block is not offloaded: its backward comes at once.
+[[nodiscard]] std::vector<nn::Keep> every_block(nn::Keep keep, std::int64_t num_blocks);
 
 /// The way to keep that runs the least again and takes at most `kept` and `peak` bytes: every block
 /// gets a level before one gets the next, the last blocks first. Nothing if none does.

@@ -6,17 +6,22 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 namespace matrix::nn {
 
+class ActivationOffload;
+
 /// What a transformer block keeps from its forward for its backward, each with what those before it
 /// keep. Gradients have the same bits whichever it is.
 enum class Keep {
     kInput,      ///< its input: backward runs all again but the feed-forward's second product
-    kAttention,  ///< attention's output and log-sum-exp: attention runs once
+    kOffloaded,  ///< attention's output and log-sum-exp: attention runs once. The output and the
+                 ///< block's input are in the host's memory from the forward to the backward
+    kAttention,  ///< the same, all of it on the device
     kRows,       ///< q, k, v before their norms and the rows between the sublayers
     kProducts,   ///< the input of GELU and low-rank products: no product runs twice, only norms,
                  ///< rotation and GELU
@@ -73,8 +78,11 @@ using BlockFunction = std::function<std::vector<at::Tensor>(const std::vector<at
 /// same bits as those of keeping everything. `parameters` are all tensors requiring a gradient that
 /// the block reads besides its inputs: one that is not listed would get no gradient (builds other
 /// than Release walk the graph and refuse). Outputs that nothing differentiates cost nothing.
+/// `offload` is one for all blocks of a model, and needed for Keep::kOffloaded: what it has of a
+/// block is on its way back while the next block is differentiated.
 [[nodiscard]] std::vector<at::Tensor> recompute_in_backward(
     const BlockFunction& block, const std::vector<at::Tensor>& inputs,
-    const std::vector<at::Tensor>& parameters, Keep keep);
+    const std::vector<at::Tensor>& parameters, Keep keep,
+    const std::shared_ptr<ActivationOffload>& offload = nullptr);
 
 }  // namespace matrix::nn

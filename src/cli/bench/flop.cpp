@@ -37,7 +37,7 @@ double block_again(const Sizes& z, bool has_delta, nn::Keep keep) {
     } else if (keep < nn::Keep::kProducts) {
         again += deltas / 2;  // the first of a delta's two products
     }
-    return keep < nn::Keep::kAttention ? again + z.attention() : again;
+    return keep < nn::Keep::kOffloaded ? again + z.attention() : again;
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "cli/init/model_maker.h"
-#include "cli/memory/counts.h"
 #include "matrix/core/error.h"
 #include "matrix/core/random.h"
 #include "matrix/lora/adapter.h"
@@ -229,10 +228,7 @@ std::int64_t Training::weight_bytes() const {
 }
 
 std::int64_t Training::host_copy_bytes() const {
-    const bool here = plan_.base == "streamed" && model_->device().is_cpu();
-    return here ? BaseWeights(shape_.config()).in_blocks *
-                      static_cast<std::int64_t>(at::elementSize(model_->dtype()))
-                : 0;
+    return model_->device().is_cpu() ? plan_.host_weights : 0;
 }
 
 std::int64_t Training::trained_bytes() const {

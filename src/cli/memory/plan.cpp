@@ -80,6 +80,10 @@ public:
     [[nodiscard]] std::int64_t widened_bytes(const std::string& where) const {
         return base.widened_bytes(where, sizes.dtype_bytes);
     }
+    /// Of blocks that rest in the host's memory.
+    [[nodiscard]] std::int64_t host_base_bytes(const std::string& where) const {
+        return where == "streamed" ? base.in_blocks * sizes.dtype_bytes : 0;
+    }
     /// Beside what is kept: in the backward of a block or, before it, in the heads and at the
     /// model's end, whichever is more.
     [[nodiscard]] std::int64_t working_bytes(const Choice& choice) const {
@@ -109,8 +113,8 @@ private:
                beside.vae + beside.batch;
     }
 
-    [[nodiscard]] std::vector<nn::Keep> all_blocks(nn::Keep keep) const {
-        return std::vector<nn::Keep>(static_cast<std::size_t>(blocks), keep);
+    [[nodiscard]] models::Activations everywhere(nn::Keep keep) const {
+        return models::Activations::of(models::every_block(keep, blocks), block);
     }
 
     /// The most that can be kept within the budgets; without one, what memory.checkpointing says.
@@ -120,7 +124,7 @@ private:
         if (!budget && !kept_gib) {
             const nn::Keep keep =
                 config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts;
-            return Choice{where, models::Activations::of(all_blocks(keep), block)};
+            return Choice{where, everywhere(keep)};
         }
         std::int64_t kept = std::numeric_limits<std::int64_t>::max(), peak = kept;
         if (kept_gib) {
@@ -138,20 +142,24 @@ private:
 
     /// Of the whole run when blocks keep the least, headroom included.
     [[nodiscard]] std::int64_t least_bytes(const std::string& where) const {
-        const Choice choice{where, models::Activations::of(all_blocks(nn::Keep::kInput), block)};
-        const std::int64_t tensors =
-            fixed_bytes(where) + choice.activations.kept + working_bytes(choice);
-        return tensors + kContextBytes + tensors / kRounding;
+        const auto tensors = [&](nn::Keep keep) {
+            const Choice choice{where, everywhere(keep)};
+            return fixed_bytes(where) + choice.activations.kept + working_bytes(choice);
+        };
+        const std::int64_t least =
+            std::min(tensors(nn::Keep::kInput), tensors(nn::Keep::kOffloaded));
+        return least + kContextBytes + least / kRounding;
     }
 
     [[noreturn]] void refuse(const std::string& where, std::optional<std::int64_t> budget) const {
-        const auto inputs = models::Activations::of(all_blocks(nn::Keep::kInput), block).kept;
+        const std::int64_t least =
+            std::min(everywhere(nn::Keep::kInput).kept, everywhere(nn::Keep::kOffloaded).kept);
         const auto& kept_gib = config.memory.activation_budget_gib;
-        if (kept_gib && bytes_of(*kept_gib) < inputs) {
-            throw UsageError(format(
-                "memory.activation_budget_gib: %.2f does not hold the inputs of %lld blocks; "
-                "set at least %.2f",
-                *kept_gib, number(blocks), gib(inputs) + 0.005));
+        if (kept_gib && bytes_of(*kept_gib) < least) {
+            throw UsageError(
+                format("memory.activation_budget_gib: %.2f does not hold what %lld blocks keep on "
+                       "the device when most of it is offloaded; set at least %.2f",
+                       *kept_gib, number(blocks), gib(least) + 0.005));
         }
         std::string text = format("memory.device_budget_gib: the run does not fit %.2f GiB; ",
                                   gib(budget.value_or(0)));
@@ -168,6 +176,8 @@ const char* name_of(nn::Keep keep) {
     switch (keep) {
         case nn::Keep::kInput:
             return "their input";
+        case nn::Keep::kOffloaded:
+            return "log-sum-exp, and in the host's memory input and attention output";
         case nn::Keep::kAttention:
             return "input, attention output, log-sum-exp";
         case nn::Keep::kRows:
@@ -231,7 +241,11 @@ void add_items(MemoryPlan& plan, const Planner& planner, const Choice& choice) {
     add("ends", "rows after the last block, until its backward", beside.ends);
     add("alignment", "mask heads and losses, one entity at a time, before the backward",
         beside.alignment);
-    add("backward", "one block at a time, beyond what the ends and the heads have left",
+    add("backward",
+        activations.offloaded > 0
+            ? "one block at a time, beyond what the ends and the heads have left, and what comes "
+              "back for the next"
+            : "one block at a time, beyond what the ends and the heads have left",
         planner.working_bytes(choice) - beside.ends - beside.alignment);
     add("readout", "gradient of the probabilities, one block at a time", beside.readout);
     add("vae", "data.cache = null encodes beside the step", beside.vae);
@@ -257,6 +271,11 @@ void add_notes(MemoryPlan& plan, const Planner& planner, std::int64_t num_ranks)
     plan.notes.push_back(format("sequence: %lld text + %lld video rows of width %lld, batch %lld",
                                 number(s.text_rows), number(s.tokens), number(s.width),
                                 number(s.batch)));
+    if (plan.host_weights + plan.host_activations > 0) {
+        plan.notes.push_back(format(
+            "in the host's memory, page-locked for a GPU: %.2f GiB of weights, %.2f of activations",
+            gib(plan.host_weights), gib(plan.host_activations)));
+    }
     if (planner.config.parallel.shard_base && num_ranks == 1) {
         plan.notes.emplace_back(
             "parallel.shard_base: counted for one process, which shares with nobody; start "
@@ -281,7 +300,10 @@ std::int64_t MemoryPlan::tensor_bytes() const {
 std::string MemoryPlan::summary() const {
     return "memory: " + gib_text(tensor_bytes()) + " of tensors planned, " +
            gib_text(total_bytes()) + " with headroom; base " + base +
-           (policy.empty() ? "" : "; " + policy);
+           (policy.empty() ? "" : "; " + policy) +
+           (host_activations > 0
+                ? "; " + gib_text(host_activations) + " of activations in the host's memory"
+                : "");
 }
 
 std::string MemoryPlan::text() const {
@@ -340,6 +362,8 @@ MemoryPlan memory_plan(const RunConfig& config, const models::CogVideoXConfig& m
     plan.keep.insert(plan.keep.end(), choice.activations.keep.begin(),
                      choice.activations.keep.end());
     add_items(plan, planner, choice);
+    plan.host_weights = planner.host_base_bytes(choice.base);
+    plan.host_activations = choice.activations.offloaded;
     add_notes(plan, planner, num_ranks);
     return plan;
 }

@@ -22,9 +22,10 @@ struct MemoryPlan {
     };
     std::vector<Item> items;
     std::vector<std::string> notes;
-    std::string base;            ///< "resident", "streamed" or "fp8"
-    std::string policy;          ///< what blocks keep, for people
-    std::vector<nn::Keep> keep;  ///< of every block
+    std::string base;                                     ///< "resident", "streamed" or "fp8"
+    std::string policy;                                   ///< what blocks keep, for people
+    std::vector<nn::Keep> keep;                           ///< of every block
+    std::int64_t host_weights = 0, host_activations = 0;  ///< bytes in the host's memory
 
     [[nodiscard]] std::int64_t total_bytes() const;
     /// Without headroom: the most that tensors take at once.
@@ -38,10 +39,11 @@ struct MemoryPlan {
 };
 
 /// On one of `num_ranks` processes, from the model's config.json files alone. `free_bytes` is what
-/// "auto" means for memory.device_budget_gib; nothing: no budget. Blocks keep as much as fits, and
-/// a base of "auto" is streamed where a resident one would have attention run twice; a float8 base,
-/// whose values differ, is never chosen. UsageError naming the nearest setting that fits if none of
-/// these does.
+/// "auto" means for memory.device_budget_gib; nothing: no budget. Blocks keep as much as fits, in
+/// the host's memory before attention runs twice: that moves what it frees, where streaming moves
+/// all blocks. A base of "auto" is streamed where a resident one would not fit or have attention
+/// run twice; a float8 base, whose values differ, is never chosen. UsageError naming the nearest
+/// setting that fits if none of these does.
 [[nodiscard]] MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
                                      std::optional<std::int64_t> free_bytes);
 

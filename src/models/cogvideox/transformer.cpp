@@ -9,6 +9,7 @@
 #include "matrix/core/error.h"
 #include "matrix/core/shape.h"
 #include "matrix/models/cogvideox.h"
+#include "matrix/nn/offload.h"
 #include "models/cogvideox/block.h"
 #include "models/cogvideox/parts.h"
 
@@ -62,6 +63,7 @@ struct CogVideoXTransformer::Impl {
     TwoLayer time_embedding, ofs_embedding;
     std::vector<CogVideoXBlock> blocks;
     std::unique_ptr<BlockWeights> block_weights;
+    std::shared_ptr<nn::ActivationOffload> offload = nn::make_activation_offload();
     nn::LayerNorm norm_final, norm_out_norm;
     nn::Linear norm_out, proj_out;
 
@@ -318,7 +320,8 @@ BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,
                 .run(inputs[0], context, tap, edit, memo);
         };
         const std::vector<at::Tensor> outputs = nn::recompute_in_backward(
-            run, {std::move(x)}, trainable, differentiates ? options.kept_by(i) : nn::Keep::kGraph);
+            run, {std::move(x)}, trainable, differentiates ? options.kept_by(i) : nn::Keep::kGraph,
+            m.offload);
         x = outputs[0];
         if (tap) {
             output.tap_outputs[i] = outputs[1];

@@ -131,8 +131,8 @@ TEST(StreamedBlocks, AreTheModelInRoomForThree) {
     CogVideoXConfig config = random_config();
     config.num_layers = 6;
     CogVideoXTransformer resident = random_model(config);
-    for (const nn::Keep keep : {nn::Keep::kInput, nn::Keep::kAttention, nn::Keep::kRows,
-                                nn::Keep::kProducts, nn::Keep::kGraph}) {
+    for (const nn::Keep keep : {nn::Keep::kInput, nn::Keep::kOffloaded, nn::Keep::kAttention,
+                                nn::Keep::kRows, nn::Keep::kProducts, nn::Keep::kGraph}) {
         std::set<const void*> places;
         CogVideoXTransformer model =
             random_model(config, std::make_unique<Watched>(streamed_blocks(), places));

@@ -43,9 +43,10 @@ protected:
 
 TEST_P(Checkpointing, HasTheBitsOfKeepingEverything) {
     for (const auto& [keep, taps] :
-         {std::pair(nn::Keep::kInput, true), std::pair(nn::Keep::kAttention, false),
-          std::pair(nn::Keep::kAttention, true), std::pair(nn::Keep::kRows, true),
-          std::pair(nn::Keep::kProducts, false), std::pair(nn::Keep::kProducts, true)}) {
+         {std::pair(nn::Keep::kInput, true), std::pair(nn::Keep::kOffloaded, true),
+          std::pair(nn::Keep::kAttention, false), std::pair(nn::Keep::kAttention, true),
+          std::pair(nn::Keep::kRows, true), std::pair(nn::Keep::kProducts, false),
+          std::pair(nn::Keep::kProducts, true)}) {
         const Differentiated kept = run(nn::Keep::kGraph, taps), recomputed = run(keep, taps);
         test::expect_equal(recomputed.sample, kept.sample, "sample");
         ASSERT_EQ(recomputed.grads.size(), 12u);

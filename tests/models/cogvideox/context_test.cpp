@@ -123,12 +123,12 @@ TEST_P(Context, OfSeveralRanksIsThatOfOne) {
 INSTANTIATE_TEST_SUITE_P(
     Splits, Context,
     ::testing::Combine(::testing::Values(2, 4),
-                       ::testing::Values(nn::Keep::kAttention, nn::Keep::kGraph),
+                       ::testing::Values(nn::Keep::kOffloaded, nn::Keep::kGraph),
                        ::testing::ValuesIn(kReadouts)),
     [](const auto& test) {
         return std::string(std::get<Readout>(test.param).name) + "_ranks" +
                std::to_string(std::get<int>(test.param)) +
-               (std::get<nn::Keep>(test.param) == nn::Keep::kGraph ? "" : "_checkpointed");
+               (std::get<nn::Keep>(test.param) == nn::Keep::kGraph ? "" : "_offloaded");
     });
 
 // A tap's minus infinity that gets the gradient zero gives zero, and not NaN, for what it is made
