@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "eval/secret.h"
 #include "matrix/core/error.h"
 #include "matrix/eval/transport.h"
 
@@ -13,8 +14,6 @@ namespace {
 
 constexpr std::size_t kMaxReplyBytes = std::size_t{32} << 20;
 constexpr long kConnectSeconds = 20;
-/// A shorter word ("none", "EMPTY") is no secret, and may well be part of a reply.
-constexpr std::size_t kShortestSecret = 8;
 
 struct FreeHandle {
     void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
@@ -87,7 +86,8 @@ public:
             reply.body.clear();
         }
         give_back(std::move(handle));
-        strike_key(reply.body);
+        reply.body = without_secret(reply.body, key_);
+        reply.fault = without_secret(reply.fault, key_);
         return reply;
     }
 
@@ -121,15 +121,6 @@ private:
     void give_back(Handle handle) {
         const std::lock_guard lock(mutex_);
         idle_.push_back(std::move(handle));
-    }
-
-    void strike_key(std::string& text) const {
-        if (key_.size() < kShortestSecret) {
-            return;
-        }
-        for (std::size_t at = 0; (at = text.find(key_, at)) != std::string::npos;) {
-            text.replace(at, key_.size(), "***");
-        }
     }
 
     std::string key_;
