@@ -48,16 +48,6 @@ Form question_form() {
     return {"questions", kInstruction, object_schema({{"items", array_schema(item)}}), 700};
 }
 
-/// The fields of eval_metas/NNN.json.
-Json described(const Scenario& scenario) {
-    const EntityFields fields = entity_fields(scenario);
-    return {{"video_id", scenario.id},
-            {"prompt", scenario.prompt},
-            {"entity", fields.entity},
-            {"appearance", fields.appearance},
-            {"colors", fields.colors}};
-}
-
 void make_questions(const Asking& asking, const std::string& type, const Scenario& scenario) {
     Json file = described(scenario);
     std::vector<KeyInteraction> interactions;

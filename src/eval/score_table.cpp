@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "eval/json_reading.h"
+#include "eval/question_files.h"
 #include "matrix/core/error.h"
 
 namespace matrix::eval {
@@ -37,14 +39,22 @@ AnsweredInteraction read_item(const Json& item) {
     return result;
 }
 
-void expect_prompt(const Json& entry, const VideoScore& video) {
-    if (entry.value("prompt", "") != video.prompt) {
+/// What a video is expected to be judged by.
+struct Expected {
+    std::string prompt;
+    std::optional<Scenario> scenario;  ///< where meta.json has it
+};
+
+void expect_scenario(const Json& entry, const Expected& expected) {
+    if (entry.value("prompt", "") != expected.prompt) {
         throw RunError("judged by another prompt than it has now");
+    }
+    if (expected.scenario && !is_of_objects(entry, *expected.scenario)) {
+        throw RunError("judged by other objects than it has now");
     }
 }
 
 void read_answers_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
-    expect_prompt(entry, video);
     std::vector<Answers> answers;
     for (const Json& item : array_of(entry, "items", "its answers")) {
         video.interactions.push_back(read_item(item));
@@ -65,7 +75,6 @@ std::int64_t flag(const Json& frame, const char* key) {
 }
 
 void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
-    expect_prompt(entry, video);
     std::int64_t emerged = 0;
     std::int64_t vanished = 0;
     const Json& frames = array_of(entry, "hallucination_results", "its emergence result");
@@ -93,21 +102,21 @@ Entries read_entries(const fs::path& path) {
     return entries;
 }
 
-/// Videos by id, with their prompts, of meta.json and of both results.
-std::map<std::string, std::string> expected_videos(const Layout& layout, const std::string& type,
-                                                   const Entries& answers, const Entries& flags) {
-    std::map<std::string, std::string> prompts;
+/// Videos by id, of meta.json and of both results.
+std::map<std::string, Expected> expected_videos(const Layout& layout, const std::string& type,
+                                                const Entries& answers, const Entries& flags) {
+    std::map<std::string, Expected> videos;
     for (const Entries* entries : {&answers, &flags}) {
         for (const auto& [id, entry] : *entries) {
-            prompts.emplace(id, entry.value("prompt", ""));
+            videos.emplace(id, Expected{entry.value("prompt", ""), std::nullopt});
         }
     }
     if (fs::exists(layout.data(type) / "meta.json")) {
         for (const Scenario& scenario : read_scenarios(layout, type)) {
-            prompts[scenario.id] = scenario.prompt;
+            videos[scenario.id] = {scenario.prompt, scenario};
         }
     }
-    return prompts;
+    return videos;
 }
 
 std::string missing(bool has_answers, bool has_flags) {
@@ -117,9 +126,9 @@ std::string missing(bool has_answers, bool has_flags) {
     return has_answers ? "answers, but no emergence result" : "an emergence result, but no answers";
 }
 
-VideoScore score_video(const std::string& id, const std::string& prompt, const Entries& answers,
+VideoScore score_video(const std::string& id, const Expected& expected, const Entries& answers,
                        const Entries& flags, const ScoreOptions& options, std::string& reason) {
-    VideoScore video{id, prompt, {}, {}, {}, {}};
+    VideoScore video{id, expected.prompt, {}, {}, {}, {}};
     const auto asked = answers.find(id);
     const auto judged = flags.find(id);
     if (asked == answers.end() || judged == flags.end()) {
@@ -127,9 +136,11 @@ VideoScore score_video(const std::string& id, const std::string& prompt, const E
     }
     try {
         if (asked != answers.end()) {
+            expect_scenario(asked->second, expected);
             read_answers_of(asked->second, video, options);
         }
         if (judged != flags.end()) {
+            expect_scenario(judged->second, expected);
             read_flags_of(judged->second, video, options);
         }
     } catch (const RunError& error) {
@@ -164,9 +175,9 @@ void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) 
     }
     const Entries answers = read_entries(answer_file);
     const Entries flags = read_entries(flag_file);
-    for (const auto& [id, prompt] : expected_videos(layout, folder.data_type, answers, flags)) {
+    for (const auto& [id, expected] : expected_videos(layout, folder.data_type, answers, flags)) {
         std::string reason;
-        folder.videos.push_back(score_video(id, prompt, answers, flags, table.options, reason));
+        folder.videos.push_back(score_video(id, expected, answers, flags, table.options, reason));
         if (!reason.empty()) {
             table.left_out.push_back({folder.model, folder.data_type, id, reason});
         }

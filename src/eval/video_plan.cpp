@@ -1,5 +1,7 @@
 #include "eval/video_plan.h"
 
+#include "eval/overlay_record.h"
+#include "eval/question_files.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/eval/sampling.h"
@@ -18,6 +20,9 @@ VideoToJudge look_at(const Asking& asking, const LeftOut& place, const Scenario&
         throw RunError("no overlay " + video.overlay.string() +
                        "; run `matrix eval overlay` first");
     }
+    if (const auto reason = why_outdated(asking.layout, place.model, place.data_type, scenario)) {
+        throw RunError(video.overlay.string() + ": " + *reason + "; run `matrix eval overlay`");
+    }
     const media::VideoInfo info = media::probe_video(video.overlay);
     video.overlay_hash = hash_file(video.overlay);
     video.frames = sampled_frames(info.num_frames);
@@ -26,8 +31,9 @@ VideoToJudge look_at(const Asking& asking, const LeftOut& place, const Scenario&
     return video;
 }
 
-bool is_of_prompt(const Json& entry, const Scenario& scenario) {
-    return entry.contains("prompt") && entry.at("prompt") == scenario.prompt;
+bool is_of_scenario(const Json& entry, const Scenario& scenario) {
+    return entry.contains("prompt") && entry.at("prompt") == scenario.prompt &&
+           is_of_objects(entry, scenario);
 }
 
 void plan_video(const Asking& asking, const VideoStep& step, const LeftOut& place,
@@ -35,8 +41,9 @@ void plan_video(const Asking& asking, const VideoStep& step, const LeftOut& plac
     const Json* entry = file->find(scenario.id);
     const bool has_overlay =
         fs::exists(asking.layout.overlay(place.model, place.data_type, place.video));
-    const bool can_compare = has_overlay && entry != nullptr && entry->contains("inputs");
-    if (entry != nullptr && !can_compare && is_of_prompt(*entry, scenario)) {
+    const bool is_fit = entry != nullptr && is_of_scenario(*entry, scenario);
+    const bool can_compare = is_fit && has_overlay && entry->contains("inputs");
+    if (is_fit && !can_compare) {
         ++plan.kept;
         return;
     }

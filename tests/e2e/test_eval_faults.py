@@ -1,8 +1,14 @@
 """`matrix eval` where files, servers and people are at odds with it: nothing stale is scored, nothing secret is told."""
 
+import json
+import os
+import shutil
+
+import eval_data
 import pytest
-from openai_server import OpenAiServer
-from test_eval import drawn, evaluate, everything_under, root  # noqa: F401 (fixtures)
+from openai_server import OpenAiServer, kind_of
+from PIL import Image
+from test_eval import averages, drawn, evaluate, everything_under, read, root  # noqa: F401 (fixtures)
 
 
 @pytest.mark.parametrize("mode, status", [("escaping", 1), ("echoing", 0)])
@@ -15,3 +21,78 @@ def test_a_key_that_the_server_escapes_is_struck_out(evaluate, tmp_path, mode, s
     assert b"***" in written
     for text in (key, key.replace("/", "\\/")):
         assert text.encode() not in written
+
+
+def change_objects(root, objects):  # noqa: F811
+    """Those of both scenarios."""
+    meta = root / "EVAL_DATA/easy/meta.json"
+    scenarios = json.loads(meta.read_text())
+    for scenario in scenarios:
+        scenario["objects"] = [{"class": name, "appearance": f"a grey {name}"} for name in objects]
+    meta.write_text(json.dumps(scenarios))
+
+
+@pytest.mark.parametrize("objects", [["hand"], ["elephant", "hand"]])
+def test_changed_objects_are_drawn_and_asked_about_anew(matrix, evaluate, root, objects):  # noqa: F811
+    with OpenAiServer() as server:
+        assert evaluate("run", server).returncode == 0
+        change_objects(root, objects)
+        before = len(server.requests)
+        result = evaluate("run", server)
+        assert result.returncode == 1 and len(server.requests) == before
+        assert sum("questions/00" in fault and "made for other objects" in fault for fault in result.faults) == 2
+        assert averages(root)["base"]["total_videos"] == 0
+        assert "overlay: 4 done, 0 kept" in matrix.good("eval", "overlay", "--root", root)
+        for number in range(2):
+            (root / f"EVAL_DATA/easy/questions/00{number}.json").unlink()
+        result = evaluate("run", server)
+        assert result.returncode == 0, result.stderr
+        assert [kind_of(r) for r in server.requests[before:]].count("emergence") == 4
+        assert averages(root)["base"]["total_videos"] == 2
+    asked = read(root / "SCORE_RESULTS/question_verification_results/base/easy/question_verification.json")
+    assert all(entry["entity"] == objects for entry in asked)
+
+
+def sixteen_bits(track):
+    Image.new("I;16", (eval_data.WIDTH, eval_data.HEIGHT)).save(track / "003.png")
+
+
+def half_as_large(track):
+    Image.new("L", (eval_data.WIDTH // 2, eval_data.HEIGHT // 2)).save(track / "003.png")
+
+
+def gap(track):
+    (track / "003.png").unlink()
+
+
+def surplus(track):
+    shutil.copy2(track / "003.png", track / "013.png")
+
+
+@pytest.mark.parametrize("damage", [sixteen_bits, half_as_large, gap, surplus])
+def test_an_overlay_of_other_masks_is_not_judged(matrix, evaluate, root, damage):  # noqa: F811
+    damage(root / "EVAL_RESULTS/base/easy/tracks/000/id1")
+    for drawn_again in (False, True):
+        if drawn_again:
+            assert matrix("eval", "overlay", "--root", root).returncode == 1
+        with OpenAiServer() as server:
+            result = evaluate("run", server)
+        assert result.returncode == 1
+        assert [fault for fault in result.faults if "base/easy/000: " in fault and "the masks of id1 changed" in fault]
+        assert averages(root)["base"]["total_videos"] == 1
+
+
+def test_an_older_video_is_drawn_again(matrix, root):  # noqa: F811
+    video = root / "OUTPUTS/base/easy/000.mp4"
+    eval_data.write_video(video, 222)
+    os.utime(video, (1e9, 1e9))
+    assert "overlay: 1 done, 3 kept" in matrix.good("eval", "overlay", "--root", root)
+    assert "overlay: 0 done, 4 kept" in matrix.good("eval", "overlay", "--root", root)
+
+
+def test_an_overlay_may_outlive_its_masks(evaluate, root):  # noqa: F811
+    shutil.rmtree(root / "EVAL_RESULTS/base/easy/tracks")
+    (root / "OUTPUTS/tuned/easy/000.mp4").unlink()
+    with OpenAiServer() as server:
+        result = evaluate("run", server)
+    assert result.returncode == 0, result.stderr

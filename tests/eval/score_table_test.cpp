@@ -170,6 +170,25 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     EXPECT_EQ(averages(scored())[0].average.videos, 0u);
 }
 
+TEST_F(ScoreTableTest, ResultsAboutOtherObjectsAreLeftOut) {
+    const Json object = {{"class", "hand"}, {"appearance", "a hand"}};
+    Json scenarios = Json::array();
+    std::vector<Json> answered_all, flagged;
+    for (const std::string id : {"000", "001", "002"}) {
+        scenarios.push_back({{"video_text_prompt", "prompt " + id}, {"objects", {object}}});
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    write_json(layout_.data("easy") / "meta.json", scenarios);
+    flagged[0]["entity"] = {"hand"};  // and the answers say nothing, as in the public code
+    flagged[1]["entity"] = {"hand", "ball"};
+    answered_all[2]["appearance"] = {"a foot"};
+    put("m", "easy", answered_all, flagged);
+    EXPECT_EQ(left_out(),
+              (std::vector<std::string>{"m/easy/001: judged by other objects than it has now",
+                                        "m/easy/002: judged by other objects than it has now"}));
+}
+
 TEST_F(ScoreTableTest, MissingAnswersAndSingleFramesAreNoted) {
     put("m", "easy",
         {answers("000", {answered("yyyyyyyyy-")}), answers("001", {answered("yyyyyyyyyy")})},
