@@ -45,8 +45,12 @@ struct Expected {
     std::optional<Scenario> scenario;  ///< where meta.json has it
 };
 
+std::string prompt_of(const Json& entry) {
+    return entry.contains("prompt") ? text_of(entry, "prompt", "its result") : "";
+}
+
 void expect_scenario(const Json& entry, const Expected& expected) {
-    if (entry.value("prompt", "") != expected.prompt) {
+    if (prompt_of(entry) != expected.prompt) {
         throw RunError("judged by another prompt than it has now");
     }
     if (expected.scenario && !is_of_objects(entry, *expected.scenario)) {
@@ -108,7 +112,8 @@ std::map<std::string, Expected> expected_videos(const Layout& layout, const std:
     std::map<std::string, Expected> videos;
     for (const Entries* entries : {&answers, &flags}) {
         for (const auto& [id, entry] : *entries) {
-            videos.emplace(id, Expected{entry.value("prompt", ""), std::nullopt});
+            const Json prompt = entry.value("prompt", Json());
+            videos.emplace(id, Expected{prompt.is_string() ? prompt.get<std::string>() : "", {}});
         }
     }
     if (fs::exists(layout.data(type) / "meta.json")) {

@@ -189,6 +189,23 @@ TEST_F(ScoreTableTest, ResultsAboutOtherObjectsAreLeftOut) {
                                         "m/easy/002: judged by other objects than it has now"}));
 }
 
+TEST_F(ScoreTableTest, APromptThatIsNoTextLeavesOutItsVideoAlone) {
+    std::vector<Json> answered_all, flagged;
+    for (const char* id : {"000", "001", "002"}) {
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    answered_all[0]["prompt"] = nullptr;
+    flagged[1]["prompt"] = 5;
+    answered_all[2].erase("prompt");  // as in files without any
+    flagged[2].erase("prompt");
+    put("m", "easy", answered_all, flagged);
+    EXPECT_EQ(left_out(),
+              (std::vector<std::string>{"m/easy/000: its result: `prompt` should be a text",
+                                        "m/easy/001: its result: `prompt` should be a text"}));
+    EXPECT_EQ(averages(scored())[0].average.videos, 1u);
+}
+
 TEST_F(ScoreTableTest, MissingAnswersAndSingleFramesAreNoted) {
     put("m", "easy",
         {answers("000", {answered("yyyyyyyyy-")}), answers("001", {answered("yyyyyyyyyy")})},
