@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "eval/json_reading.h"
 #include "eval/question_files.h"
@@ -49,7 +50,10 @@ std::string prompt_of(const Json& entry) {
     return entry.contains("prompt") ? text_of(entry, "prompt", "its result") : "";
 }
 
-void expect_scenario(const Json& entry, const Expected& expected) {
+void expect_sound(const Json& entry, const Expected& expected) {
+    if (!entry.value("error", Json()).is_null()) {
+        throw RunError("its result says error");
+    }
     if (prompt_of(entry) != expected.prompt) {
         throw RunError("judged by another prompt than it has now");
     }
@@ -78,13 +82,31 @@ std::int64_t flag(const Json& frame, const char* key) {
     return word == "yes" ? 1 : 0;
 }
 
-void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
+/// What the public code counts, too, though its own results have none of it.
+std::string odd_frames(const Json& frames) {
+    std::set<std::int64_t> seen;
+    std::string odd;
+    for (const Json& frame : frames) {
+        const Json number = frame.value("frame_idx", Json());
+        if (number.is_number_integer() &&
+            (number == 0 || !seen.insert(number.get<std::int64_t>()).second)) {
+            odd += (odd.empty() ? "" : ", ") + number.dump();
+        }
+    }
+    return odd;
+}
+
+void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options,
+                   std::vector<std::string>& notes) {
     std::int64_t emerged = 0;
     std::int64_t vanished = 0;
     const Json& frames = array_of(entry, "hallucination_results", "its emergence result");
     for (const Json& frame : frames) {
         emerged += flag(frame, "emergence");
         vanished += flag(frame, "disappearance");
+    }
+    if (const std::string odd = odd_frames(frames); !odd.empty()) {
+        notes.push_back("frames that stand twice, or are the first, count in SPI: " + odd);
     }
     video.propagation =
         propagation(static_cast<std::int64_t>(frames.size()), emerged, vanished, options);
@@ -132,7 +154,8 @@ std::string missing(bool has_answers, bool has_flags) {
 }
 
 VideoScore score_video(const std::string& id, const Expected& expected, const Entries& answers,
-                       const Entries& flags, const ScoreOptions& options, std::string& reason) {
+                       const Entries& flags, const ScoreOptions& options, std::string& reason,
+                       std::vector<std::string>& notes) {
     VideoScore video{id, expected.prompt, {}, {}, {}, {}};
     const auto asked = answers.find(id);
     const auto judged = flags.find(id);
@@ -141,12 +164,12 @@ VideoScore score_video(const std::string& id, const Expected& expected, const En
     }
     try {
         if (asked != answers.end()) {
-            expect_scenario(asked->second, expected);
+            expect_sound(asked->second, expected);
             read_answers_of(asked->second, video, options);
         }
         if (judged != flags.end()) {
-            expect_scenario(judged->second, expected);
-            read_flags_of(judged->second, video, options);
+            expect_sound(judged->second, expected);
+            read_flags_of(judged->second, video, options, notes);
         }
     } catch (const RunError& error) {
         reason = error.what();
@@ -157,14 +180,12 @@ VideoScore score_video(const std::string& id, const Expected& expected, const En
     return video;
 }
 
-void note(const FolderScores& folder, const VideoScore& video, std::vector<std::string>& notes) {
-    const std::string place = folder.model + "/" + folder.data_type + "/" + video.id + ": ";
+void note(const VideoScore& video, std::vector<std::string>& notes) {
     if (video.propagation && video.propagation->frames == 0) {
-        notes.push_back(place + "fewer than two frames, so that SPI and all scores are 0");
+        notes.push_back("fewer than two frames, so that SPI and all scores are 0");
     }
     if (video.raw && video.raw->missing > 0) {
-        notes.push_back(place +
-                        "questions without an answer: " + std::to_string(video.raw->missing));
+        notes.push_back("questions without an answer: " + std::to_string(video.raw->missing));
     }
 }
 
@@ -180,13 +201,22 @@ void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) 
     }
     const Entries answers = read_entries(answer_file);
     const Entries flags = read_entries(flag_file);
+    const bool has_meta = fs::exists(layout.data(folder.data_type) / "meta.json");
     for (const auto& [id, expected] : expected_videos(layout, folder.data_type, answers, flags)) {
         std::string reason;
-        folder.videos.push_back(score_video(id, expected, answers, flags, table.options, reason));
+        std::vector<std::string> notes;
+        folder.videos.push_back(
+            score_video(id, expected, answers, flags, table.options, reason, notes));
+        note(folder.videos.back(), notes);
+        if (has_meta && !expected.scenario && folder.videos.back().fidelity) {
+            notes.emplace_back("counts, though meta.json has no such video");
+        }
+        for (const std::string& line : notes) {
+            table.notes.push_back(LeftOut{folder.model, folder.data_type, id, line}.line());
+        }
         if (!reason.empty()) {
             table.left_out.push_back({folder.model, folder.data_type, id, reason});
         }
-        note(folder, folder.videos.back(), table.notes);
     }
     table.folders.push_back(std::move(folder));
 }

@@ -145,6 +145,8 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     outside["question_verification_results"][9]["question_id"] = 11;
     Json object = answered("yyyyyyyyyy");
     object["question_verification_results"] = {{"error", "cannot be parsed"}};
+    Json failed = answers("007", {answered("yyyyyyyyyy")});
+    failed["error"] = "timed out";
     Json other = answers("006", {answered("yyyyyyyyyy")});
     other["prompt"] = "another";
     std::vector<Json> flagged;
@@ -153,10 +155,14 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     }
     flagged.push_back(flags("005", 10, 0, 0));
     flagged.back()["hallucination_results"][3]["emergence"] = "error";
-    flagged.push_back(flags("006", 10, 0, 0));
+    for (const char* id : {"006", "007", "008"}) {
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    flagged.back()["error"] = "timed out";
     put("m", "easy",
-        {other, answers("000", {error_item}), answers("001", {twice}), answers("002", {outside}),
-         answers("003", {object}), answers("004", {}), answers("005", {answered("yyyyyyyyyy")})},
+        {other, failed, answers("008", {answered("yyyyyyyyyy")}), answers("000", {error_item}),
+         answers("001", {twice}), answers("002", {outside}), answers("003", {object}),
+         answers("004", {}), answers("005", {answered("yyyyyyyyyy")})},
         flagged);
     EXPECT_EQ(left_out(),
               (std::vector<std::string>{
@@ -166,7 +172,8 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
                   "m/easy/003: an item: `question_verification_results` should be an array",
                   "m/easy/004: its answers have no key interaction",
                   "m/easy/005: `emergence` of a frame is \"error\"",
-                  "m/easy/006: judged by another prompt than it has now"}));
+                  "m/easy/006: judged by another prompt than it has now",
+                  "m/easy/007: its result says error", "m/easy/008: its result says error"}));
     EXPECT_EQ(averages(scored())[0].average.videos, 0u);
 }
 
@@ -204,6 +211,29 @@ TEST_F(ScoreTableTest, APromptThatIsNoTextLeavesOutItsVideoAlone) {
               (std::vector<std::string>{"m/easy/000: its result: `prompt` should be a text",
                                         "m/easy/001: its result: `prompt` should be a text"}));
     EXPECT_EQ(averages(scored())[0].average.videos, 1u);
+}
+
+TEST_F(ScoreTableTest, WhatThePublicCodeCountsIsCountedAndNoted) {
+    write_json(layout_.data("easy") / "meta.json",
+               Json::array({{{"video_text_prompt", "prompt 000"}, {"objects", Json::array()}}}));
+    std::vector<Json> answered_all, flagged;
+    for (const char* id : {"000", "007"}) {
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 4, 1, 0));
+    }
+    for (const int place : {1, 2}) {
+        flagged[0]["hallucination_results"][place]["frame_idx"] = 5;
+    }
+    flagged[0]["hallucination_results"][3]["frame_idx"] = 0;
+    put("m", "easy", answered_all, flagged);
+    const ScoreTable table = scored();
+    EXPECT_TRUE(table.left_out.empty());
+    EXPECT_EQ(table.notes,
+              (std::vector<std::string>{
+                  "m/easy/000: frames that stand twice, or are the first, count in SPI: 5, 5, 0",
+                  "m/easy/007: counts, though meta.json has no such video"}));
+    EXPECT_EQ(averages(table)[0].average.videos, 2u);
+    EXPECT_EQ(table.folders[0].videos[0].propagation->frames, 4);
 }
 
 TEST_F(ScoreTableTest, MissingAnswersAndSingleFramesAreNoted) {
