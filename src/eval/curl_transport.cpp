@@ -1,12 +1,15 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "eval/secret.h"
 #include "matrix/core/error.h"
+#include "matrix/core/signals.h"
 #include "matrix/eval/transport.h"
 
 namespace matrix::eval {
@@ -14,6 +17,8 @@ namespace {
 
 constexpr std::size_t kMaxReplyBytes = std::size_t{32} << 20;
 constexpr long kConnectSeconds = 20;
+/// After a stop signal, for a reply that is under way, and will be paid for.
+constexpr std::chrono::seconds kLastWait{5};
 
 struct FreeHandle {
     void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
@@ -32,6 +37,18 @@ std::size_t take(char* data, std::size_t, std::size_t bytes, void* target) {
     }
     body.append(data, bytes);
     return bytes;
+}
+
+using Clock = std::chrono::steady_clock;
+
+/// libcurl calls it every second or oftener; anything but 0 ends the request.
+int keep_waiting(void* target, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    auto& stopped_at = *static_cast<std::optional<Clock::time_point>*>(target);
+    if (!stop_signal()) {
+        return 0;
+    }
+    stopped_at = stopped_at.value_or(Clock::now());
+    return Clock::now() - *stopped_at < kLastWait ? 0 : 1;
 }
 
 template <typename Value>
@@ -70,7 +87,14 @@ public:
         HttpReply reply;
         char detail[CURL_ERROR_SIZE] = "";
         prepare(handle.get(), body, reply, detail);
+        std::optional<Clock::time_point> stopped_at;
+        set(handle.get(), CURLOPT_NOPROGRESS, 0L);
+        set(handle.get(), CURLOPT_XFERINFOFUNCTION, &keep_waiting);
+        set(handle.get(), CURLOPT_XFERINFODATA, static_cast<void*>(&stopped_at));
         const CURLcode code = curl_easy_perform(handle.get());
+        if (code == CURLE_ABORTED_BY_CALLBACK) {
+            throw Stopped{stop_signal().value()};
+        }
         if (code == CURLE_OK) {
             curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &reply.status);
             curl_off_t wait = 0;

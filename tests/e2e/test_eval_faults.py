@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import time
 
 import eval_data
 import pytest
@@ -96,3 +99,18 @@ def test_an_overlay_may_outlive_its_masks(evaluate, root):  # noqa: F811
     with OpenAiServer() as server:
         result = evaluate("run", server)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_request_that_hangs(matrix, root, number):  # noqa: F811
+    with OpenAiServer(lambda request, number: "hanging") as server:
+        process = subprocess.Popen(
+            [matrix.binary, "eval", "questions", "--root", root, "--api-base", server.api_base],
+            env=os.environ | {"OPENAI_API_KEY": "sk-0123456789", "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+        try:
+            while len(server.requests) < 2:
+                time.sleep(0.02)
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 128 + number
+        finally:
+            process.kill()
