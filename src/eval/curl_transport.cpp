@@ -28,6 +28,9 @@ using Handle = std::unique_ptr<CURL, FreeHandle>;
 struct FreeList {
     void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
+struct FreeUrl {
+    void operator()(CURLU* url) const { curl_url_cleanup(url); }
+};
 using Headers = std::unique_ptr<curl_slist, FreeList>;
 
 std::size_t take(char* data, std::size_t, std::size_t bytes, void* target) {
@@ -166,8 +169,9 @@ void check_api_base(const std::string& api_base) {
     const bool web = api_base.starts_with("http://") || api_base.starts_with("https://");
     const bool plain =
         std::all_of(api_base.begin(), api_base.end(), [](char c) { return c > ' ' && c < 127; });
-    const std::size_t host = api_base.find("//") + 2;
-    if (!web || !plain || host >= api_base.size()) {
+    const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+    if (!web || !plain ||
+        curl_url_set(url.get(), CURLUPART_URL, api_base.c_str(), 0) != CURLUE_OK) {
         throw UsageError("--api-base " + api_base +
                          ": an address like https://api.openai.com/v1 or "
                          "http://127.0.0.1:8000/v1 was expected");

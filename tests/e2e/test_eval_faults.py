@@ -114,3 +114,20 @@ def test_a_signal_ends_a_request_that_hangs(matrix, root, number):  # noqa: F811
             assert process.wait(timeout=60) == 128 + number
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("flag", ["--timeout-seconds", "--requests-per-minute", "--price-input", "--price-output"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_numbers_that_are_none_are_usage_errors(matrix, drawn, flag, value):  # noqa: F811
+    result = matrix("eval", "questions", "--root", drawn, "--dry-run", flag, value)
+    assert result.returncode == 2 and len(result.faults) == 1 and flag in result.faults[0]
+
+
+@pytest.mark.parametrize("flag, value", [("--vlm", b"gpt\xff"), ("--api-base", "http://[::1/v1"),
+                                         ("--api-base", "http://127.0.0.1:99999/v1")])
+def test_names_that_cannot_be_sent_are_usage_errors(matrix, drawn, flag, value):  # noqa: F811
+    base = [] if flag == "--api-base" else ["--api-base", "http://127.0.0.1:9/v1"]
+    result = subprocess.run([matrix.binary, "eval", "questions", "--root", str(drawn), *base, flag, value],
+                            capture_output=True, env=os.environ | {"OPENAI_API_KEY": "sk-0123456789"}, timeout=60)
+    assert result.returncode == 2 and result.stderr.startswith(b"matrix: ") and flag.encode() in result.stderr
+    assert result.stdout == b""
