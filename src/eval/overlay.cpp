@@ -8,6 +8,7 @@
 #include "eval/overlay_record.h"
 #include "eval/paint.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/progress.h"
@@ -123,7 +124,7 @@ StepResult make_overlays(const Layout& layout, const Selection& selection) {
     for (const std::string& type : selection.data_types) {
         std::vector<Scenario> scenarios;
         try {
-            scenarios = read_scenarios(layout, type);
+            scenarios = read_sound_scenarios(layout, type, "", result.left_out);
         } catch (const RunError& error) {
             result.left_out.push_back({"", type, "", error.what()});
         }

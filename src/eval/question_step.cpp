@@ -1,5 +1,6 @@
 #include "eval/chat.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 
 namespace matrix::eval {
@@ -85,7 +86,8 @@ Plan plan_questions(const Asking& asking) {
     Plan plan{"questions", {}, 0, {}};
     for (const std::string& type : asking.selection.data_types) {
         try {
-            for (const Scenario& scenario : read_scenarios(asking.layout, type)) {
+            for (const Scenario& scenario :
+                 read_sound_scenarios(asking.layout, type, "", plan.left_out)) {
                 plan_video(asking, type, scenario, plan);
             }
         } catch (const RunError& error) {

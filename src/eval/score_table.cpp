@@ -7,6 +7,7 @@
 
 #include "eval/json_reading.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 
 namespace matrix::eval {
@@ -128,9 +129,11 @@ Entries read_entries(const fs::path& path) {
     return entries;
 }
 
-/// Videos by id, of meta.json and of both results.
-std::map<std::string, Expected> expected_videos(const Layout& layout, const std::string& type,
-                                                const Entries& answers, const Entries& flags) {
+/// Videos by id, of meta.json and of both results; those whose scenario is malformed go to
+/// `faults`.
+std::map<std::string, Expected> expected_videos(const Layout& layout, const FolderScores& folder,
+                                                const Entries& answers, const Entries& flags,
+                                                std::vector<LeftOut>& faults) {
     std::map<std::string, Expected> videos;
     for (const Entries* entries : {&answers, &flags}) {
         for (const auto& [id, entry] : *entries) {
@@ -138,9 +141,15 @@ std::map<std::string, Expected> expected_videos(const Layout& layout, const std:
             videos.emplace(id, Expected{prompt.is_string() ? prompt.get<std::string>() : "", {}});
         }
     }
-    if (fs::exists(layout.data(type) / "meta.json")) {
-        for (const Scenario& scenario : read_scenarios(layout, type)) {
+    if (fs::exists(layout.data(folder.data_type) / "meta.json")) {
+        std::vector<LeftOut> malformed;
+        for (const Scenario& scenario :
+             read_sound_scenarios(layout, folder.data_type, folder.model, malformed)) {
             videos[scenario.id] = {scenario.prompt, scenario};
+        }
+        for (LeftOut& left : malformed) {
+            videos.erase(left.video);
+            faults.push_back(std::move(left));
         }
     }
     return videos;
@@ -202,7 +211,8 @@ void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) 
     const Entries answers = read_entries(answer_file);
     const Entries flags = read_entries(flag_file);
     const bool has_meta = fs::exists(layout.data(folder.data_type) / "meta.json");
-    for (const auto& [id, expected] : expected_videos(layout, folder.data_type, answers, flags)) {
+    for (const auto& [id, expected] :
+         expected_videos(layout, folder, answers, flags, table.left_out)) {
         std::string reason;
         std::vector<std::string> notes;
         folder.videos.push_back(

@@ -2,6 +2,7 @@
 
 #include "eval/overlay_record.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/eval/sampling.h"
@@ -68,7 +69,8 @@ void plan_folder(const Asking& asking, const VideoStep& step, const std::string&
         throw RunError(
             "no results of this model for this data type; run `matrix eval overlay` first");
     }
-    const std::vector<Scenario> scenarios = read_scenarios(asking.layout, type);
+    const std::vector<Scenario> scenarios =
+        read_sound_scenarios(asking.layout, type, model, plan.left_out);
     const auto file = std::make_shared<ResultFile>(path, "video_id");
     for (const Scenario& scenario : scenarios) {
         LeftOut place{model, type, scenario.id, ""};

@@ -131,3 +131,28 @@ def test_names_that_cannot_be_sent_are_usage_errors(matrix, drawn, flag, value):
                             capture_output=True, env=os.environ | {"OPENAI_API_KEY": "sk-0123456789"}, timeout=60)
     assert result.returncode == 2 and result.stderr.startswith(b"matrix: ") and flag.encode() in result.stderr
     assert result.stdout == b""
+
+
+def test_a_malformed_scenario_is_left_out_alone(matrix, evaluate, root):  # noqa: F811
+    meta = root / "EVAL_DATA/easy/meta.json"
+    meta.write_text(json.dumps([{"video_text_prompt": 5, "objects": []}, json.loads(meta.read_text())[1]]))
+    with OpenAiServer() as server:
+        result = evaluate("run", server)
+    assert result.returncode == 1
+    assert len(result.faults) == 2 and "easy/000: " in result.faults[0] and "video_text_prompt" in result.faults[0]
+    assert averages(root)["base"]["total_videos"] == averages(root)["tuned"]["total_videos"] == 1
+    result = matrix("eval", "overlay", "--root", root)
+    assert result.returncode == 1 and "overlay: 0 done, 2 kept, 1 left out" in result.stdout
+
+
+def test_malformed_boxes_leave_out_their_scenario_alone(evaluate, root):  # noqa: F811
+    eval_data.add_detections(root)
+    path = root / "EVAL_DATA/easy/bbox_meta.json"
+    samples = json.loads(path.read_text())
+    samples[0]["objects"][1]["bbox"] = [1, 2, 3]
+    path.write_text(json.dumps(samples))
+    with OpenAiServer() as server:
+        result = evaluate("verify", server)
+    assert result.returncode == 1 and "verify: 1 done, 0 kept, 1 left out" in result.stdout
+    assert "easy/000: " in result.faults[0] and "`bbox` should be" in result.faults[0]
+    assert [entry["sample_idx"] for entry in read(root / "EVAL_DATA/easy/verify_results.json")] == [1]
