@@ -156,3 +156,13 @@ def test_malformed_boxes_leave_out_their_scenario_alone(evaluate, root):  # noqa
     assert result.returncode == 1 and "verify: 1 done, 0 kept, 1 left out" in result.stdout
     assert "easy/000: " in result.faults[0] and "`bbox` should be" in result.faults[0]
     assert [entry["sample_idx"] for entry in read(root / "EVAL_DATA/easy/verify_results.json")] == [1]
+
+
+def test_a_killed_writer_leaves_nothing_behind(evaluate, root):  # noqa: F811
+    file = root / "SCORE_RESULTS/emergence_disappearance_results/base/easy/_emergence_disappearance.json"
+    file.parent.mkdir(parents=True)
+    file.with_name(file.name + ".tmp.123.0").write_text("[")
+    file.with_name("mine.tmp.123.0").write_text("")
+    with OpenAiServer() as server:
+        assert evaluate("emergence", server).returncode == 0
+    assert {path.name for path in file.parent.iterdir()} == {file.name, "mine.tmp.123.0"}
