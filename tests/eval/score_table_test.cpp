@@ -279,6 +279,16 @@ TEST_F(ScoreTableTest, TablesRankByFidelityAndEscape) {
     EXPECT_EQ(page.find("<c>"), std::string::npos);
 }
 
+TEST_F(ScoreTableTest, TablesEscapeWhateverAFolderMayBeCalled) {
+    const std::string name = "<b>\\ {x}~^|&_";
+    put(name, "easy", {answers("000", {answered("yyyyyyyyyy")})}, {flags("000", 10, 0, 0)});
+    const ScoreTable table = scored();
+    EXPECT_NE(markdown_table(table).find("| \\<b>\\\\ {x}~^\\|\\&_ | easy |"), std::string::npos);
+    EXPECT_NE(latex_table(table).find("\n<b>\\textbackslash{} \\{x\\}\\textasciitilde{}"
+                                      "\\textasciicircum{}|\\&\\_ & easy &"),
+              std::string::npos);
+}
+
 TEST_F(ScoreTableTest, SelectionNamesWhatIsNotThere) {
     put("good", "easy", {}, {});
     const auto chosen = select(layout_, {{"good"}, {}}, true);
