@@ -1,5 +1,6 @@
 #include "eval/overlay_record.h"
 
+#include <algorithm>
 #include <set>
 
 #include "eval/question_files.h"
@@ -33,6 +34,25 @@ Json masks_in(const fs::path& track) {
     return hash_text(text);
 }
 
+/// Is the video or a mask newer than the overlay, if it could be drawn anew?
+bool is_older_than_sources(const fs::path& overlay, const fs::path& video, const fs::path& tracks,
+                           std::size_t num_entities) {
+    if (!fs::exists(overlay) || !fs::exists(video)) {
+        return false;
+    }
+    fs::file_time_type newest = fs::last_write_time(video);
+    for (std::size_t i = 0; i < num_entities; ++i) {
+        const fs::path track = track_folder(tracks, i);
+        if (!fs::is_directory(track)) {
+            return false;
+        }
+        for (const auto& entry : fs::directory_iterator(track)) {
+            newest = std::max(newest, entry.last_write_time());
+        }
+    }
+    return newest > fs::last_write_time(overlay);
+}
+
 }  // namespace
 
 fs::path overlay_record(const Layout& layout, const std::string& model, const std::string& type,
@@ -60,20 +80,20 @@ Json sources_of(const fs::path& video, const fs::path& tracks, std::size_t num_e
 std::optional<std::string> why_outdated(const Layout& layout, const std::string& model,
                                         const std::string& type, const Scenario& scenario) {
     const fs::path path = overlay_record(layout, model, type, scenario.id);
-    if (!fs::exists(path)) {
-        return std::nullopt;
-    }
-    const Json record = read_json(path);
+    const fs::path video = layout.output(model, type, scenario.id);
+    const fs::path tracks = layout.results(model, type) / "tracks" / scenario.id;
+    const Json record = fs::exists(path) ? read_json(path) : Json();
     if (!is_of_objects(record, scenario)) {
         return "drawn for other objects than meta.json has";
     }
     if (!record.is_object() || !record.contains("drawn_from")) {
-        return std::nullopt;
+        return is_older_than_sources(layout.overlay(model, type, scenario.id), video, tracks,
+                                     scenario.entities.size())
+                   ? std::optional<std::string>("older than its video or one of its masks")
+                   : std::nullopt;
     }
     const Json& before = record.at("drawn_from");
-    const Json now =
-        sources_of(layout.output(model, type, scenario.id),
-                   layout.results(model, type) / "tracks" / scenario.id, scenario.entities.size());
+    const Json now = sources_of(video, tracks, scenario.entities.size());
     for (const auto& [name, source] : now.items()) {
         if (!source.is_null() && (!before.contains(name) || before.at(name) != source)) {
             return "drawn before " + (name == "video" ? "its video" : "the masks of " + name) +

@@ -23,8 +23,9 @@ namespace matrix::eval {
 [[nodiscard]] Json sources_of(const std::filesystem::path& video,
                               const std::filesystem::path& tracks, std::size_t num_entities);
 
-/// Why an overlay is no picture of the scenario and its files, if it is none. Files that are gone,
-/// and overlays from elsewhere, which have no record, are taken as they are.
+/// Why an overlay is no picture of the scenario and its files, if it is none. Files that are gone
+/// are passed over; an overlay from elsewhere, which has no record, is only held against their
+/// times, where it could be drawn anew.
 [[nodiscard]] std::optional<std::string> why_outdated(const Layout& layout,
                                                       const std::string& model,
                                                       const std::string& type,

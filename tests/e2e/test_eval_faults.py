@@ -85,6 +85,18 @@ def test_an_overlay_of_other_masks_is_not_judged(matrix, evaluate, root, damage)
         assert averages(root)["base"]["total_videos"] == 1
 
 
+@pytest.mark.parametrize("has_masks", [True, False])
+def test_an_overlay_from_elsewhere_is_held_against_times(evaluate, root, has_masks):  # noqa: F811
+    shutil.rmtree(root / "EVAL_RESULTS/base/easy/eval_metas")
+    os.utime(root / "OUTPUTS/base/easy/000.mp4")
+    if not has_masks:
+        shutil.rmtree(root / "EVAL_RESULTS/base/easy/tracks")
+    with OpenAiServer() as server:
+        result = evaluate("emergence", server)
+    assert result.returncode == has_masks
+    assert sum("base/easy/000: " in f and "older than its video" in f for f in result.faults) == has_masks
+
+
 def test_an_older_video_is_drawn_again(matrix, root):  # noqa: F811
     video = root / "OUTPUTS/base/easy/000.mp4"
     eval_data.write_video(video, 222)
