@@ -60,12 +60,12 @@ Json judge(const Asking& asking, const VideoToJudge& video,
                          {"questions", interaction.questions},
                          {"question_verification_results", as_json(answers)}});
     }
-    return {{"video_id", video.scenario.id},
-            {"prompt", video.scenario.prompt},
-            {"frames_analyzed", video.frames.size()},
-            {"frame_indices", video.frames},
-            {"model_used", asking.vlm},
-            {"items", std::move(items)}};
+    Json entry = described(video.scenario);
+    entry["frames_analyzed"] = video.frames.size();
+    entry["frame_indices"] = video.frames;
+    entry["model_used"] = asking.vlm;
+    entry["items"] = std::move(items);
+    return entry;
 }
 
 std::vector<KeyInteraction> questions_about(const Asking& asking, const VideoToJudge& video) {

@@ -51,17 +51,21 @@ PixelBox pixels(const DetectedBox& box, double padding, const at::Tensor& image)
 
 }  // namespace
 
-std::map<std::string, std::vector<DetectedBox>> read_boxes(const std::filesystem::path& path) {
+std::map<std::string, Detections> read_boxes(const std::filesystem::path& path) {
     const Json file = read_json(path);
-    std::map<std::string, std::vector<DetectedBox>> result;
+    std::map<std::string, Detections> result;
     for (const Json& entry : expect_array(file, path.string())) {
         const std::string id = id_of(entry, path.string());
         const std::string where = path.string() + ": sample " + id;
-        std::vector<DetectedBox> boxes;
-        for (const Json& object : array_of(entry, "objects", where)) {
-            boxes.push_back(read_box(object, where, boxes.size()));
+        Detections found;
+        try {
+            for (const Json& object : array_of(entry, "objects", where)) {
+                found.boxes.push_back(read_box(object, where, found.boxes.size()));
+            }
+        } catch (const RunError& error) {
+            found.fault = error.what();
         }
-        if (!result.emplace(id, std::move(boxes)).second) {
+        if (!result.emplace(id, std::move(found)).second) {
             throw RunError(where + " stands twice");
         }
     }

@@ -18,9 +18,13 @@ struct DetectedBox {
     std::int64_t object_id = 0;
 };
 
-/// The boxes of bbox_meta.json by video id. RunError naming file, entry and field.
-[[nodiscard]] std::map<std::string, std::vector<DetectedBox>> read_boxes(
-    const std::filesystem::path& path);
+/// An entry of bbox_meta.json, or what is wrong with it: file, entry and field.
+struct Detections {
+    std::vector<DetectedBox> boxes;
+    std::string fault;
+};
+/// By video id. RunError for a file that is no array of samples with an id, each once.
+[[nodiscard]] std::map<std::string, Detections> read_boxes(const std::filesystem::path& path);
 
 /// [h, w, 3] of an image [H, W, 3]: the box with 8 % of its size on each side, within the image.
 /// RunError for a box outside of it.

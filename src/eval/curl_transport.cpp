@@ -1,11 +1,15 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
+#include "eval/secret.h"
 #include "matrix/core/error.h"
+#include "matrix/core/signals.h"
 #include "matrix/eval/transport.h"
 
 namespace matrix::eval {
@@ -13,8 +17,8 @@ namespace {
 
 constexpr std::size_t kMaxReplyBytes = std::size_t{32} << 20;
 constexpr long kConnectSeconds = 20;
-/// A shorter word ("none", "EMPTY") is no secret, and may well be part of a reply.
-constexpr std::size_t kShortestSecret = 8;
+/// After a stop signal, for a reply that is under way, and will be paid for.
+constexpr std::chrono::seconds kLastWait{5};
 
 struct FreeHandle {
     void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
@@ -23,6 +27,9 @@ using Handle = std::unique_ptr<CURL, FreeHandle>;
 
 struct FreeList {
     void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+struct FreeUrl {
+    void operator()(CURLU* url) const { curl_url_cleanup(url); }
 };
 using Headers = std::unique_ptr<curl_slist, FreeList>;
 
@@ -33,6 +40,18 @@ std::size_t take(char* data, std::size_t, std::size_t bytes, void* target) {
     }
     body.append(data, bytes);
     return bytes;
+}
+
+using Clock = std::chrono::steady_clock;
+
+/// libcurl calls it every second or oftener; anything but 0 ends the request.
+int keep_waiting(void* target, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    auto& stopped_at = *static_cast<std::optional<Clock::time_point>*>(target);
+    if (!stop_signal()) {
+        return 0;
+    }
+    stopped_at = stopped_at.value_or(Clock::now());
+    return Clock::now() - *stopped_at < kLastWait ? 0 : 1;
 }
 
 template <typename Value>
@@ -71,7 +90,14 @@ public:
         HttpReply reply;
         char detail[CURL_ERROR_SIZE] = "";
         prepare(handle.get(), body, reply, detail);
+        std::optional<Clock::time_point> stopped_at;
+        set(handle.get(), CURLOPT_NOPROGRESS, 0L);
+        set(handle.get(), CURLOPT_XFERINFOFUNCTION, &keep_waiting);
+        set(handle.get(), CURLOPT_XFERINFODATA, static_cast<void*>(&stopped_at));
         const CURLcode code = curl_easy_perform(handle.get());
+        if (code == CURLE_ABORTED_BY_CALLBACK) {
+            throw Stopped{stop_signal().value()};
+        }
         if (code == CURLE_OK) {
             curl_easy_getinfo(handle.get(), CURLINFO_RESPONSE_CODE, &reply.status);
             curl_off_t wait = 0;
@@ -87,7 +113,8 @@ public:
             reply.body.clear();
         }
         give_back(std::move(handle));
-        strike_key(reply.body);
+        reply.body = without_secret(reply.body, key_);
+        reply.fault = without_secret(reply.fault, key_);
         return reply;
     }
 
@@ -123,15 +150,6 @@ private:
         idle_.push_back(std::move(handle));
     }
 
-    void strike_key(std::string& text) const {
-        if (key_.size() < kShortestSecret) {
-            return;
-        }
-        for (std::size_t at = 0; (at = text.find(key_, at)) != std::string::npos;) {
-            text.replace(at, key_.size(), "***");
-        }
-    }
-
     std::string key_;
     std::string url_;
     double timeout_seconds_;
@@ -151,8 +169,9 @@ void check_api_base(const std::string& api_base) {
     const bool web = api_base.starts_with("http://") || api_base.starts_with("https://");
     const bool plain =
         std::all_of(api_base.begin(), api_base.end(), [](char c) { return c > ' ' && c < 127; });
-    const std::size_t host = api_base.find("//") + 2;
-    if (!web || !plain || host >= api_base.size()) {
+    const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+    if (!web || !plain ||
+        curl_url_set(url.get(), CURLUPART_URL, api_base.c_str(), 0) != CURLUE_OK) {
         throw UsageError("--api-base " + api_base +
                          ": an address like https://api.openai.com/v1 or "
                          "http://127.0.0.1:8000/v1 was expected");

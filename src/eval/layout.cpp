@@ -4,6 +4,7 @@
 #include <set>
 
 #include "eval/json_reading.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/fields.h"
 
@@ -49,6 +50,15 @@ std::vector<std::string> choose(const std::set<std::string>& found,
     return {sorted.begin(), sorted.end()};
 }
 
+Scenario read_scenario(const Json& entry, const std::string& id, const std::string& where) {
+    Scenario scenario{id, text_of(entry, "video_text_prompt", where), {}};
+    for (const Json& object : array_of(entry, "objects", where)) {
+        scenario.entities.push_back(
+            {text_of(object, "class", where), text_of(object, "appearance", where)});
+    }
+    return scenario;
+}
+
 }  // namespace
 
 Selection select(const Layout& layout, const Selection& wanted, bool need_models) {
@@ -82,18 +92,27 @@ std::string video_id(std::size_t index) {
 }
 
 std::vector<Scenario> read_scenarios(const Layout& layout, const std::string& type) {
+    std::vector<LeftOut> faults;
+    std::vector<Scenario> scenarios = read_sound_scenarios(layout, type, "", faults);
+    if (!faults.empty()) {
+        throw RunError(faults.front().reason);
+    }
+    return scenarios;
+}
+
+std::vector<Scenario> read_sound_scenarios(const Layout& layout, const std::string& type,
+                                           const std::string& model, std::vector<LeftOut>& faults) {
     const fs::path path = layout.data(type) / "meta.json";
     const Json entries = read_json(path);
     std::vector<Scenario> scenarios;
+    std::size_t index = 0;
     for (const Json& entry : expect_array(entries, path.string())) {
-        const std::string id = video_id(scenarios.size());
-        const std::string where = path.string() + ": entry " + id;
-        Scenario scenario{id, text_of(entry, "video_text_prompt", where), {}};
-        for (const Json& object : array_of(entry, "objects", where)) {
-            scenario.entities.push_back(
-                {text_of(object, "class", where), text_of(object, "appearance", where)});
+        const std::string id = video_id(index++);
+        try {
+            scenarios.push_back(read_scenario(entry, id, path.string() + ": entry " + id));
+        } catch (const RunError& error) {
+            faults.push_back({model, type, id, error.what()});
         }
-        scenarios.push_back(std::move(scenario));
     }
     return scenarios;
 }

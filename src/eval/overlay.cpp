@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "eval/overlay_record.h"
 #include "eval/paint.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/progress.h"
@@ -21,13 +23,6 @@ namespace {
 
 constexpr double kFramesPerSecond = 8.0;
 constexpr std::int64_t kFramesAtOnce = 32;
-
-/// id1, or <id1> as in a data set's mask_annotation.
-fs::path track_folder(const fs::path& tracks, std::size_t index) {
-    const std::string name = "id" + std::to_string(index + 1);
-    const fs::path marked = tracks / ("<" + name + ">");
-    return fs::exists(marked) ? marked : tracks / name;
-}
 
 /// Masks in a track's folder; RunError unless they are 000.png to the video's last frame.
 void check_track(const fs::path& track, std::int64_t num_frames) {
@@ -75,56 +70,28 @@ void draw_frame(at::Tensor& frame, std::int64_t number, const fs::path& tracks,
     }
 }
 
-/// Is `out` newer than the video and every mask?
-bool is_current(const fs::path& out, const fs::path& video, const fs::path& tracks,
-                std::size_t num_entities) {
-    if (!fs::exists(out)) {
-        return false;
-    }
-    const auto drawn = fs::last_write_time(out);
-    if (fs::last_write_time(video) > drawn) {
-        return false;
-    }
-    for (std::size_t i = 0; i < num_entities; ++i) {
-        const fs::path track = track_folder(tracks, i);
-        if (!fs::is_directory(track)) {
-            return false;
-        }
-        for (const auto& entry : fs::directory_iterator(track)) {
-            if (entry.last_write_time() > drawn) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-void write_meta(const fs::path& path, const Scenario& scenario, const EntityFields& fields) {
-    const Json meta = {{"video_id", scenario.id},
-                       {"prompt", scenario.prompt},
-                       {"entity", fields.entity},
-                       {"appearance", fields.appearance},
-                       {"colors", fields.colors}};
-    if (!fs::exists(path) || read_json(path) != meta) {
-        write_json(path, meta);
-    }
-}
-
 void overlay_one(const Layout& layout, const LeftOut& place, const Scenario& scenario,
                  StepResult& result) {
-    const fs::path folder = layout.results(place.model, place.data_type);
-    write_meta(folder / "eval_metas" / (scenario.id + ".json"), scenario, entity_fields(scenario));
     const fs::path video = layout.output(place.model, place.data_type, scenario.id);
-    const fs::path tracks = folder / "tracks" / scenario.id;
+    const fs::path tracks = layout.results(place.model, place.data_type) / "tracks" / scenario.id;
     const fs::path out = layout.overlay(place.model, place.data_type, scenario.id);
+    const fs::path path = overlay_record(layout, place.model, place.data_type, scenario.id);
+    Json record = described(scenario);
+    const Json before = fs::exists(path) ? read_json(path) : Json();
+    const bool is_drawn = fs::exists(out);
+    if (!is_drawn && before != record) {  // with a drawing it goes on to tell of that one
+        write_json(path, record);
+    }
     if (!fs::exists(video)) {
         throw RunError("no video " + video.string());
     }
-    if (is_current(out, video, tracks, scenario.entities.size())) {
+    record["drawn_from"] = sources_of(video, tracks, scenario.entities.size());
+    if (is_drawn && before == record) {
         ++result.kept;
         return;
     }
     write_overlay(video, tracks, scenario.entities.size(), out);
+    write_json(path, record);
     ++result.done;
 }
 
@@ -157,7 +124,7 @@ StepResult make_overlays(const Layout& layout, const Selection& selection) {
     for (const std::string& type : selection.data_types) {
         std::vector<Scenario> scenarios;
         try {
-            scenarios = read_scenarios(layout, type);
+            scenarios = read_sound_scenarios(layout, type, "", result.left_out);
         } catch (const RunError& error) {
             result.left_out.push_back({"", type, "", error.what()});
         }

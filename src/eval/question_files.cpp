@@ -24,6 +24,10 @@ std::optional<std::vector<KeyInteraction>> read_question_file(const Layout& layo
         throw RunError(path.string() +
                        ": made for another prompt than meta.json has; remove it to ask anew");
     }
+    if (!is_of_objects(file, scenario)) {
+        throw RunError(path.string() +
+                       ": made for other objects than meta.json has; remove it to ask anew");
+    }
     try {
         return read_questions(file);
     } catch (const RunError& error) {
@@ -43,6 +47,26 @@ EntityFields entity_fields(const Scenario& scenario) {
         fields.colors.emplace_back(kColorNames[i]);
     }
     return fields;
+}
+
+Json described(const Scenario& scenario) {
+    const EntityFields fields = entity_fields(scenario);
+    return {{"video_id", scenario.id},
+            {"prompt", scenario.prompt},
+            {"entity", fields.entity},
+            {"appearance", fields.appearance},
+            {"colors", fields.colors}};
+}
+
+bool is_of_objects(const Json& record, const Scenario& scenario) {
+    Json names = Json::array();
+    Json appearances = Json::array();
+    for (const Entity& entity : scenario.entities) {
+        names.push_back(entity.name);
+        appearances.push_back(entity.appearance);
+    }
+    return !record.is_object() || (record.value("entity", names) == names &&
+                                   record.value("appearance", appearances) == appearances);
 }
 
 }  // namespace matrix::eval

@@ -1,5 +1,6 @@
 #include "eval/chat.h"
 #include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 
 namespace matrix::eval {
@@ -48,16 +49,6 @@ Form question_form() {
     return {"questions", kInstruction, object_schema({{"items", array_schema(item)}}), 700};
 }
 
-/// The fields of eval_metas/NNN.json.
-Json described(const Scenario& scenario) {
-    const EntityFields fields = entity_fields(scenario);
-    return {{"video_id", scenario.id},
-            {"prompt", scenario.prompt},
-            {"entity", fields.entity},
-            {"appearance", fields.appearance},
-            {"colors", fields.colors}};
-}
-
 void make_questions(const Asking& asking, const std::string& type, const Scenario& scenario) {
     Json file = described(scenario);
     std::vector<KeyInteraction> interactions;
@@ -95,7 +86,8 @@ Plan plan_questions(const Asking& asking) {
     Plan plan{"questions", {}, 0, {}};
     for (const std::string& type : asking.selection.data_types) {
         try {
-            for (const Scenario& scenario : read_scenarios(asking.layout, type)) {
+            for (const Scenario& scenario :
+                 read_sound_scenarios(asking.layout, type, "", plan.left_out)) {
                 plan_video(asking, type, scenario, plan);
             }
         } catch (const RunError& error) {

@@ -1,6 +1,7 @@
 #include "eval/replies.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "matrix/core/error.h"
 
@@ -13,6 +14,10 @@ const std::string kReply = "the reply";
 std::int64_t integer(const Json& value, const std::string& what) {
     if (!value.is_number_integer()) {
         throw RunError(what + " is no whole number");
+    }
+    constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    if (value.is_number_unsigned() && value.get<std::uint64_t>() > kMost) {
+        throw RunError(what + " is too large: " + value.dump());
     }
     return value.get<std::int64_t>();
 }
@@ -52,7 +57,14 @@ std::string server_message(const std::string& body) {
     }
     std::replace_if(
         text.begin(), text.end(), [](char c) { return c >= 0 && c < ' '; }, ' ');
-    return text.size() > kMaxSaid ? text.substr(0, kMaxSaid) + "..." : text;
+    if (text.size() > kMaxSaid) {
+        std::size_t end = kMaxSaid;
+        while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) {
+            --end;  // a character's later bytes stay with its first
+        }
+        text = text.substr(0, end) + "...";
+    }
+    return text;
 }
 
 Tokens tokens_of(const std::string& body) {

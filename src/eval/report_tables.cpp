@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <sstream>
+#include <string_view>
 
 #include "eval/report_text.h"
 #include "matrix/core/markup.h"
@@ -31,10 +32,30 @@ std::vector<Row> rows(const ScoreTable& table) {
     return result;
 }
 
-std::string escaped(const std::string& text, const std::string& special, const std::string& with) {
+std::string markdown(const std::string& text) {
     std::string result;
     for (const char c : text) {
-        result += special.find(c) == std::string::npos ? std::string(1, c) : with + c;
+        result += std::string_view("\\|<&`*[").find(c) == std::string_view::npos
+                      ? std::string(1, c)
+                      : std::string{'\\', c};
+    }
+    return result;
+}
+
+std::string latex(const std::string& text) {
+    std::string result;
+    for (const char c : text) {
+        if (c == '\\') {
+            result += "\\textbackslash{}";
+        } else if (c == '~') {
+            result += "\\textasciitilde{}";
+        } else if (c == '^') {
+            result += "\\textasciicircum{}";
+        } else {
+            result += std::string_view("_&%#${}").find(c) == std::string_view::npos
+                          ? std::string(1, c)
+                          : std::string{'\\', c};
+        }
     }
     return result;
 }
@@ -93,8 +114,8 @@ std::string markdown_table(const ScoreTable& table) {
            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
     for (const Row& row : rows(table)) {
         const Average& a = row.average;
-        out << "| " << escaped(row.model, "|", "\\") << " | " << escaped(row.data_type, "|", "\\")
-            << " | " << a.videos << " | " << decimals(a.kisa) << " | " << decimals(a.sgi) << " | "
+        out << "| " << markdown(row.model) << " | " << markdown(row.data_type) << " | " << a.videos
+            << " | " << decimals(a.kisa) << " | " << decimals(a.sgi) << " | "
             << decimals(a.fidelity) << " | " << decimals(a.spi) << " | " << decimals(a.raw_kisa)
             << " | " << decimals(a.raw_sgi) << " |\n";
     }
@@ -107,9 +128,9 @@ std::string latex_table(const ScoreTable& table) {
            "Model & Data & Videos & KISA & SGI & IF & SPI \\\\\n\\midrule\n";
     for (const Row& row : rows(table)) {
         const Average& a = row.average;
-        out << escaped(row.model, "_&%#$", "\\") << " & " << escaped(row.data_type, "_&%#$", "\\")
-            << " & " << a.videos << " & " << decimals(a.kisa) << " & " << decimals(a.sgi) << " & "
-            << decimals(a.fidelity) << " & " << decimals(a.spi) << " \\\\\n";
+        out << latex(row.model) << " & " << latex(row.data_type) << " & " << a.videos << " & "
+            << decimals(a.kisa) << " & " << decimals(a.sgi) << " & " << decimals(a.fidelity)
+            << " & " << decimals(a.spi) << " \\\\\n";
     }
     out << "\\bottomrule\n\\end{tabular}\n";
     return out.str();

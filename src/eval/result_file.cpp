@@ -46,7 +46,21 @@ void ResultFile::erase(const std::string& id) {
     }
 }
 
-void ResultFile::write() const {
+void ResultFile::remove_leftovers() const {
+    const std::string start = path_.filename().string() + ".tmp.";
+    std::error_code missing;
+    for (const auto& entry : std::filesystem::directory_iterator(path_.parent_path(), missing)) {
+        if (entry.path().filename().string().starts_with(start)) {
+            std::error_code ignored;
+            std::filesystem::remove(entry.path(), ignored);
+        }
+    }
+}
+
+void ResultFile::write() {
+    if (!std::exchange(is_clean_, true)) {
+        remove_leftovers();
+    }
     Json file = Json::array();
     for (const auto& [id, entry] : entries_) {
         file.push_back(entry);

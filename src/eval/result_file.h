@@ -23,12 +23,15 @@ public:
     void erase(const std::string& id);
 
 private:
-    void write() const;
+    void write();
+    /// Of writers that were killed; there is no other one, since a directory has one process.
+    void remove_leftovers() const;
 
     std::filesystem::path path_;
     std::string id_key_;
     mutable std::mutex mutex_;
     std::map<std::string, Json> entries_;
+    bool is_clean_ = false;
 };
 
 }  // namespace matrix::eval

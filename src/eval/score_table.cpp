@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "eval/json_reading.h"
+#include "eval/question_files.h"
+#include "eval/result_entries.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 
 namespace matrix::eval {
@@ -12,69 +16,26 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// The answers of one key interaction in question_verification.json.
-AnsweredInteraction read_item(const Json& item) {
-    if (item.is_object() && item.contains("error")) {
-        throw RunError("asking about a key interaction failed");
-    }
-    AnsweredInteraction result;
-    result.text = text_of(item, "key_interaction", "an item");
-    for (const Json& question : array_of(item, "questions", "an item")) {
-        result.questions.push_back(question.is_string() ? question.get<std::string>() : "");
-    }
-    for (const Json& entry : array_of(item, "question_verification_results", "an item")) {
-        const Json id = entry.is_object() ? entry.value("question_id", Json()) : Json();
-        if (!id.is_number_integer() || id < 1 || id > kQuestions) {
-            throw RunError("question_id " + id.dump() + " is not one of 1 to 10");
-        }
-        const auto place = id.get<std::size_t>() - 1;
-        if (result.answers[place] != Answer::kMissing) {
-            throw RunError("question_id " + id.dump() + " is answered twice");
-        }
-        result.words[place] = text_of(entry, "answer", "an answer");
-        result.answers[place] = result.words[place] == "yes" ? Answer::kYes : Answer::kNo;
-    }
-    return result;
+/// What a video is expected to be judged by.
+struct Expected {
+    std::string prompt;
+    std::optional<Scenario> scenario;  ///< where meta.json has it
+};
+
+std::string prompt_of(const Json& entry) {
+    return entry.contains("prompt") ? text_of(entry, "prompt", "its result") : "";
 }
 
-void expect_prompt(const Json& entry, const VideoScore& video) {
-    if (entry.value("prompt", "") != video.prompt) {
+void expect_sound(const Json& entry, const Expected& expected) {
+    if (!entry.value("error", Json()).is_null()) {
+        throw RunError("its result says error");
+    }
+    if (prompt_of(entry) != expected.prompt) {
         throw RunError("judged by another prompt than it has now");
     }
-}
-
-void read_answers_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
-    expect_prompt(entry, video);
-    std::vector<Answers> answers;
-    for (const Json& item : array_of(entry, "items", "its answers")) {
-        video.interactions.push_back(read_item(item));
-        answers.push_back(video.interactions.back().answers);
+    if (expected.scenario && !is_of_objects(entry, *expected.scenario)) {
+        throw RunError("judged by other objects than it has now");
     }
-    if (answers.empty()) {
-        throw RunError("its answers have no key interaction");
-    }
-    video.raw = raw_scores(answers, options);
-}
-
-std::int64_t flag(const Json& frame, const char* key) {
-    const std::string word = text_of(frame, key, "a frame");
-    if (word != "yes" && word != "no") {
-        throw RunError(std::string("`") + key + "` of a frame is \"" + word + "\"");
-    }
-    return word == "yes" ? 1 : 0;
-}
-
-void read_flags_of(const Json& entry, VideoScore& video, const ScoreOptions& options) {
-    expect_prompt(entry, video);
-    std::int64_t emerged = 0;
-    std::int64_t vanished = 0;
-    const Json& frames = array_of(entry, "hallucination_results", "its emergence result");
-    for (const Json& frame : frames) {
-        emerged += flag(frame, "emergence");
-        vanished += flag(frame, "disappearance");
-    }
-    video.propagation =
-        propagation(static_cast<std::int64_t>(frames.size()), emerged, vanished, options);
 }
 
 using Entries = std::map<std::string, Json>;
@@ -93,21 +54,30 @@ Entries read_entries(const fs::path& path) {
     return entries;
 }
 
-/// Videos by id, with their prompts, of meta.json and of both results.
-std::map<std::string, std::string> expected_videos(const Layout& layout, const std::string& type,
-                                                   const Entries& answers, const Entries& flags) {
-    std::map<std::string, std::string> prompts;
+/// Videos by id, of meta.json and of both results; those whose scenario is malformed go to
+/// `faults`.
+std::map<std::string, Expected> expected_videos(const Layout& layout, const FolderScores& folder,
+                                                const Entries& answers, const Entries& flags,
+                                                std::vector<LeftOut>& faults) {
+    std::map<std::string, Expected> videos;
     for (const Entries* entries : {&answers, &flags}) {
         for (const auto& [id, entry] : *entries) {
-            prompts.emplace(id, entry.value("prompt", ""));
+            const Json prompt = entry.value("prompt", Json());
+            videos.emplace(id, Expected{prompt.is_string() ? prompt.get<std::string>() : "", {}});
         }
     }
-    if (fs::exists(layout.data(type) / "meta.json")) {
-        for (const Scenario& scenario : read_scenarios(layout, type)) {
-            prompts[scenario.id] = scenario.prompt;
+    if (fs::exists(layout.data(folder.data_type) / "meta.json")) {
+        std::vector<LeftOut> malformed;
+        for (const Scenario& scenario :
+             read_sound_scenarios(layout, folder.data_type, folder.model, malformed)) {
+            videos[scenario.id] = {scenario.prompt, scenario};
+        }
+        for (LeftOut& left : malformed) {
+            videos.erase(left.video);
+            faults.push_back(std::move(left));
         }
     }
-    return prompts;
+    return videos;
 }
 
 std::string missing(bool has_answers, bool has_flags) {
@@ -117,9 +87,10 @@ std::string missing(bool has_answers, bool has_flags) {
     return has_answers ? "answers, but no emergence result" : "an emergence result, but no answers";
 }
 
-VideoScore score_video(const std::string& id, const std::string& prompt, const Entries& answers,
-                       const Entries& flags, const ScoreOptions& options, std::string& reason) {
-    VideoScore video{id, prompt, {}, {}, {}, {}};
+VideoScore score_video(const std::string& id, const Expected& expected, const Entries& answers,
+                       const Entries& flags, const ScoreOptions& options, std::string& reason,
+                       std::vector<std::string>& notes) {
+    VideoScore video{id, expected.prompt, {}, {}, {}, {}};
     const auto asked = answers.find(id);
     const auto judged = flags.find(id);
     if (asked == answers.end() || judged == flags.end()) {
@@ -127,10 +98,12 @@ VideoScore score_video(const std::string& id, const std::string& prompt, const E
     }
     try {
         if (asked != answers.end()) {
+            expect_sound(asked->second, expected);
             read_answers_of(asked->second, video, options);
         }
         if (judged != flags.end()) {
-            read_flags_of(judged->second, video, options);
+            expect_sound(judged->second, expected);
+            read_flags_of(judged->second, video, options, notes);
         }
     } catch (const RunError& error) {
         reason = error.what();
@@ -141,14 +114,12 @@ VideoScore score_video(const std::string& id, const std::string& prompt, const E
     return video;
 }
 
-void note(const FolderScores& folder, const VideoScore& video, std::vector<std::string>& notes) {
-    const std::string place = folder.model + "/" + folder.data_type + "/" + video.id + ": ";
+void note(const VideoScore& video, std::vector<std::string>& notes) {
     if (video.propagation && video.propagation->frames == 0) {
-        notes.push_back(place + "fewer than two frames, so that SPI and all scores are 0");
+        notes.push_back("fewer than two frames, so that SPI and all scores are 0");
     }
     if (video.raw && video.raw->missing > 0) {
-        notes.push_back(place +
-                        "questions without an answer: " + std::to_string(video.raw->missing));
+        notes.push_back("questions without an answer: " + std::to_string(video.raw->missing));
     }
 }
 
@@ -164,13 +135,23 @@ void score_folder(const Layout& layout, FolderScores folder, ScoreTable& table) 
     }
     const Entries answers = read_entries(answer_file);
     const Entries flags = read_entries(flag_file);
-    for (const auto& [id, prompt] : expected_videos(layout, folder.data_type, answers, flags)) {
+    const bool has_meta = fs::exists(layout.data(folder.data_type) / "meta.json");
+    for (const auto& [id, expected] :
+         expected_videos(layout, folder, answers, flags, table.left_out)) {
         std::string reason;
-        folder.videos.push_back(score_video(id, prompt, answers, flags, table.options, reason));
+        std::vector<std::string> notes;
+        folder.videos.push_back(
+            score_video(id, expected, answers, flags, table.options, reason, notes));
+        note(folder.videos.back(), notes);
+        if (has_meta && !expected.scenario && folder.videos.back().fidelity) {
+            notes.emplace_back("counts, though meta.json has no such video");
+        }
+        for (const std::string& line : notes) {
+            table.notes.push_back(LeftOut{folder.model, folder.data_type, id, line}.line());
+        }
         if (!reason.empty()) {
             table.left_out.push_back({folder.model, folder.data_type, id, reason});
         }
-        note(folder, folder.videos.back(), table.notes);
     }
     table.folders.push_back(std::move(folder));
 }

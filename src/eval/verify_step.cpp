@@ -8,6 +8,7 @@
 #include "eval/chat.h"
 #include "eval/replies.h"
 #include "eval/result_file.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/media/image.h"
@@ -174,19 +175,24 @@ void plan_sample(const Asking& asking, Sample sample, const std::shared_ptr<Resu
 }
 
 void plan_type(const Asking& asking, const std::string& type, Plan& plan) {
-    const std::vector<Scenario> scenarios = read_scenarios(asking.layout, type);
+    const std::vector<Scenario> scenarios =
+        read_sound_scenarios(asking.layout, type, "", plan.left_out);
     const auto boxes = read_boxes(asking.layout.data(type) / "bbox_meta.json");
     const auto file = std::make_shared<ResultFile>(asking.layout.data(type) / "verify_results.json",
                                                    "sample_idx");
-    for (std::size_t i = 0; i < scenarios.size(); ++i) {
-        const auto found = boxes.find(scenarios[i].id);
+    for (const Scenario& scenario : scenarios) {
+        const auto found = boxes.find(scenario.id);
         try {
             if (found == boxes.end()) {
                 throw RunError("bbox_meta.json has no entry for it");
             }
-            plan_sample(asking, {type, i, scenarios[i], found->second}, file, plan);
+            if (!found->second.fault.empty()) {
+                throw RunError(found->second.fault);
+            }
+            const std::size_t index = std::stoul(scenario.id);
+            plan_sample(asking, {type, index, scenario, found->second.boxes}, file, plan);
         } catch (const RunError& error) {
-            plan.left_out.push_back({"", type, scenarios[i].id, error.what()});
+            plan.left_out.push_back({"", type, scenario.id, error.what()});
         }
     }
 }

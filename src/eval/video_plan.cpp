@@ -1,5 +1,8 @@
 #include "eval/video_plan.h"
 
+#include "eval/overlay_record.h"
+#include "eval/question_files.h"
+#include "eval/sound_scenarios.h"
 #include "matrix/core/error.h"
 #include "matrix/core/files.h"
 #include "matrix/eval/sampling.h"
@@ -18,6 +21,9 @@ VideoToJudge look_at(const Asking& asking, const LeftOut& place, const Scenario&
         throw RunError("no overlay " + video.overlay.string() +
                        "; run `matrix eval overlay` first");
     }
+    if (const auto reason = why_outdated(asking.layout, place.model, place.data_type, scenario)) {
+        throw RunError(video.overlay.string() + ": " + *reason + "; run `matrix eval overlay`");
+    }
     const media::VideoInfo info = media::probe_video(video.overlay);
     video.overlay_hash = hash_file(video.overlay);
     video.frames = sampled_frames(info.num_frames);
@@ -26,8 +32,9 @@ VideoToJudge look_at(const Asking& asking, const LeftOut& place, const Scenario&
     return video;
 }
 
-bool is_of_prompt(const Json& entry, const Scenario& scenario) {
-    return entry.contains("prompt") && entry.at("prompt") == scenario.prompt;
+bool is_of_scenario(const Json& entry, const Scenario& scenario) {
+    return entry.contains("prompt") && entry.at("prompt") == scenario.prompt &&
+           is_of_objects(entry, scenario);
 }
 
 void plan_video(const Asking& asking, const VideoStep& step, const LeftOut& place,
@@ -35,8 +42,9 @@ void plan_video(const Asking& asking, const VideoStep& step, const LeftOut& plac
     const Json* entry = file->find(scenario.id);
     const bool has_overlay =
         fs::exists(asking.layout.overlay(place.model, place.data_type, place.video));
-    const bool can_compare = has_overlay && entry != nullptr && entry->contains("inputs");
-    if (entry != nullptr && !can_compare && is_of_prompt(*entry, scenario)) {
+    const bool is_fit = entry != nullptr && is_of_scenario(*entry, scenario);
+    const bool can_compare = is_fit && has_overlay && entry->contains("inputs");
+    if (is_fit && !can_compare) {
         ++plan.kept;
         return;
     }
@@ -61,7 +69,8 @@ void plan_folder(const Asking& asking, const VideoStep& step, const std::string&
         throw RunError(
             "no results of this model for this data type; run `matrix eval overlay` first");
     }
-    const std::vector<Scenario> scenarios = read_scenarios(asking.layout, type);
+    const std::vector<Scenario> scenarios =
+        read_sound_scenarios(asking.layout, type, model, plan.left_out);
     const auto file = std::make_shared<ResultFile>(path, "video_id");
     for (const Scenario& scenario : scenarios) {
         LeftOut place{model, type, scenario.id, ""};

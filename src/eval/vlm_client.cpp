@@ -151,8 +151,7 @@ struct VlmClient::Impl {
                       " s (" + std::to_string(retry) + " of " + std::to_string(limits.retries) +
                       ")");
             if (reply.status == 429 && reply.retry_after_seconds) {
-                rate.hold_until(Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                   std::chrono::duration<double>(wait)));
+                rate.hold_until(Clock::now() + RateLimit::duration(wait));
             }
             sleep(wait);
         }

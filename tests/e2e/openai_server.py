@@ -13,6 +13,8 @@ body goes into the log before it is answered. Modes, in the order in which reque
     truncated     a message that ends in the middle of its JSON
     short         answers to nine questions, nine questions, no index
     refused       401 that repeats the key it got
+    escaping      the same, each / as \\/
+    echoing       what the schema asks for, beside the key it got, each / as \\/
     dropping      closes the connection in the middle of the reply
     hanging       never answers
 """
@@ -101,6 +103,7 @@ class OpenAiServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: OpenAiServer
+    escape_slashes = False
 
     def log_message(self, *arguments):
         pass
@@ -142,6 +145,14 @@ class Handler(BaseHTTPRequestHandler):
     def refused(self, request):
         self.send(401, {"error": {"message": f"Incorrect API key: {self.headers['Authorization']}"}})
 
+    def escaping(self, request):
+        self.escape_slashes = True
+        self.refused(request)
+
+    def echoing(self, request):
+        self.escape_slashes = True
+        self.message(json.dumps(self.server.content(request)), echo=self.headers["Authorization"])
+
     def dropping(self, request):
         self.send_response(200)
         self.send_header("Content-Length", "1000")
@@ -152,12 +163,13 @@ class Handler(BaseHTTPRequestHandler):
     def hanging(self, request):
         time.sleep(600)
 
-    def message(self, text: str):
+    def message(self, text: str, **more):
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        self.send(200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
+        self.send(200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}, **more})
 
     def send(self, status: int, body: dict, headers: dict | None = None):
-        data = json.dumps(body).encode()
+        text = json.dumps(body)
+        data = (text.replace("/", "\\/") if self.escape_slashes else text).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

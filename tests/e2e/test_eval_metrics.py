@@ -3,12 +3,19 @@
 import csv
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
 H, W, FRAMES = 96, 160, 5
+
+
+def write_video(clip, path):
+    """Its first frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", str(FRAMES), str(path)], check=True)
 
 
 def write_track(folder, boxes):
@@ -30,8 +37,7 @@ DOUBLED = [[(10, 10, 20)]] + [[(10, 10, 20), (60, 100, 20)]] * 4
 def root(clips, tmp_path):
     data = tmp_path / "eval"
     for model in ("one", "two"):
-        (data / f"OUTPUTS/{model}/easy").mkdir(parents=True)
-        shutil.copy(clips / "videos/000001.mp4", data / f"OUTPUTS/{model}/easy/000.mp4")
+        write_video(clips / "videos/000001.mp4", data / f"OUTPUTS/{model}/easy/000.mp4")
         write_track(data / f"EVAL_RESULTS/{model}/easy/tracks/000/id1", MOVING)
     write_track(data / "EVAL_RESULTS/one/easy/tracks/000/id2", VANISHING)
     write_track(data / "EVAL_RESULTS/two/easy/tracks/000/id2", DOUBLED)
@@ -64,7 +70,7 @@ def test_values_and_means(matrix, root):
 
 
 def test_means_are_over_videos_that_have_the_value(matrix, root, clips):
-    shutil.copy(clips / "videos/000002.mp4", root / "OUTPUTS/one/easy/001.mp4")
+    write_video(clips / "videos/000002.mp4", root / "OUTPUTS/one/easy/001.mp4")
     write_track(root / "EVAL_RESULTS/one/easy/tracks/001/id1", [[(10, 10, 20)]] * 4 + [[]])
     Image.fromarray(np.full((2 * H, 2 * W, 3), 128, np.uint8)).save(root / "EVAL_DATA/easy/images/001.png")
     (root / "EVAL_DATA/easy/images/000.png").unlink()
@@ -121,3 +127,57 @@ def test_nothing_to_measure(matrix, tmp_path):
     result = matrix("eval", "metrics", "--root", tmp_path)
     assert result.returncode == 1 and len(result.faults) == 1 and "OUTPUTS/MODEL" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+TRACKS = "EVAL_RESULTS/one/easy/tracks/000"
+
+
+def shorten_both(root):
+    for number in (1, 2):
+        (root / TRACKS / f"id{number}/004.png").unlink()
+
+
+def gap_in_both(root):
+    for number in (1, 2):
+        (root / TRACKS / f"id{number}/002.png").rename(root / TRACKS / f"id{number}/005.png")
+
+
+def remove_second(root):
+    shutil.rmtree(root / TRACKS / "id2")
+
+
+def third(root):
+    write_track(root / TRACKS / "id3", MOVING)
+
+
+def mark_and_keep(root):
+    write_track(root / TRACKS / "<id1>", MOVING)
+
+
+def odd_name(root):
+    write_track(root / TRACKS / "id01", MOVING)
+
+
+def other_shape(root):
+    for mask in (root / TRACKS / "id1").iterdir():
+        Image.fromarray(np.full((9, 300), 255, np.uint8)).save(mask)
+
+
+@pytest.mark.parametrize("damage, parts, tracks", [
+    (shorten_both, ["id1: holds 4 masks, the video has 5", "id2: holds 4 masks, the video has 5"], []),
+    (gap_in_both, ["id1/002.png: missing", "id2/002.png: missing"], []),
+    (remove_second, ["id2: missing, meta.json has 2 objects"], ["id1"]),
+    (third, ["id3: meta.json has 2 objects"], ["id1", "id2"]),
+    (mark_and_keep, ["id1: stands beside "], ["<id1>", "id2"]),
+    (odd_name, ["id01: is no track"], ["id1", "id2"]),
+    (other_shape, ["id1/000.png: has 300 x 9 pixels, the video 160 x 96"], ["id2"])])
+def test_tracks_are_held_against_video_and_meta(matrix, root, damage, parts, tracks):
+    objects = [{"class": name, "appearance": ""} for name in ("hand", "ball")]
+    (root / "EVAL_DATA/easy/meta.json").write_text(json.dumps([{"video_text_prompt": "", "objects": objects}]))
+    write_track(root / TRACKS / "merged", MOVING)  # of a data set, and no instance
+    damage(root)
+    result = matrix("eval", "metrics", "--root", root, "--json")
+    assert result.returncode == 1 and len(result.faults) == len(parts)
+    assert all(part in fault for part, fault in zip(parts, result.faults, strict=True))
+    found = json.loads(result.stdout)["models"]["one"]["data_types"]["easy"]["videos"]["000"]
+    assert list(found["tracks"]) == tracks

@@ -101,6 +101,7 @@ TEST(CropChoice, IsOneOfTheCropsOrNone) {
     test::expect_error([&] { (void)read_crop_choice(choice(3, 0.5), 3); }, {"index 3 of 3"});
     test::expect_error([&] { (void)read_crop_choice(choice(-2, 0.5), 3); }, {"index -2"});
     test::expect_error([&] { (void)read_crop_choice(choice("1", 0.5), 3); }, {"no whole number"});
+    test::expect_error([&] { (void)read_crop_choice(choice(UINT64_MAX, 0.5), 3); }, {"too large"});
     test::expect_error([&] { (void)read_crop_choice(choice(1, 1.5), 3); }, {"confidence"});
     test::expect_error([&] { (void)read_crop_choice(choice(1, "high"), 3); }, {"confidence"});
 }
@@ -129,6 +130,15 @@ TEST(ServerMessage, IsOneShortLine) {
     EXPECT_EQ(server_message("<html>"), "");
     EXPECT_LE(server_message(Json{{"error", {{"message", std::string(5000, 'x')}}}}.dump()).size(),
               210u);
+    // Cut between characters, which are of two bytes here.
+    for (const std::string start : {"", "x"}) {
+        std::string text = start;
+        for (int i = 0; i < 150; ++i) {
+            text += "\u00e9";
+        }
+        const Json error = {{"error", {{"message", text}}}};
+        EXPECT_NO_THROW((void)Json(server_message(error.dump())).dump());
+    }
 }
 
 }  // namespace

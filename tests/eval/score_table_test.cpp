@@ -145,6 +145,8 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     outside["question_verification_results"][9]["question_id"] = 11;
     Json object = answered("yyyyyyyyyy");
     object["question_verification_results"] = {{"error", "cannot be parsed"}};
+    Json failed = answers("007", {answered("yyyyyyyyyy")});
+    failed["error"] = "timed out";
     Json other = answers("006", {answered("yyyyyyyyyy")});
     other["prompt"] = "another";
     std::vector<Json> flagged;
@@ -153,10 +155,14 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
     }
     flagged.push_back(flags("005", 10, 0, 0));
     flagged.back()["hallucination_results"][3]["emergence"] = "error";
-    flagged.push_back(flags("006", 10, 0, 0));
+    for (const char* id : {"006", "007", "008"}) {
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    flagged.back()["error"] = "timed out";
     put("m", "easy",
-        {other, answers("000", {error_item}), answers("001", {twice}), answers("002", {outside}),
-         answers("003", {object}), answers("004", {}), answers("005", {answered("yyyyyyyyyy")})},
+        {other, failed, answers("008", {answered("yyyyyyyyyy")}), answers("000", {error_item}),
+         answers("001", {twice}), answers("002", {outside}), answers("003", {object}),
+         answers("004", {}), answers("005", {answered("yyyyyyyyyy")})},
         flagged);
     EXPECT_EQ(left_out(),
               (std::vector<std::string>{
@@ -166,8 +172,68 @@ TEST_F(ScoreTableTest, FailedResultsAreNeverScored) {
                   "m/easy/003: an item: `question_verification_results` should be an array",
                   "m/easy/004: its answers have no key interaction",
                   "m/easy/005: `emergence` of a frame is \"error\"",
-                  "m/easy/006: judged by another prompt than it has now"}));
+                  "m/easy/006: judged by another prompt than it has now",
+                  "m/easy/007: its result says error", "m/easy/008: its result says error"}));
     EXPECT_EQ(averages(scored())[0].average.videos, 0u);
+}
+
+TEST_F(ScoreTableTest, ResultsAboutOtherObjectsAreLeftOut) {
+    const Json object = {{"class", "hand"}, {"appearance", "a hand"}};
+    Json scenarios = Json::array();
+    std::vector<Json> answered_all, flagged;
+    for (const std::string id : {"000", "001", "002"}) {
+        scenarios.push_back({{"video_text_prompt", "prompt " + id}, {"objects", {object}}});
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    write_json(layout_.data("easy") / "meta.json", scenarios);
+    flagged[0]["entity"] = {"hand"};  // and the answers say nothing, as in the public code
+    flagged[1]["entity"] = {"hand", "ball"};
+    answered_all[2]["appearance"] = {"a foot"};
+    put("m", "easy", answered_all, flagged);
+    EXPECT_EQ(left_out(),
+              (std::vector<std::string>{"m/easy/001: judged by other objects than it has now",
+                                        "m/easy/002: judged by other objects than it has now"}));
+}
+
+TEST_F(ScoreTableTest, APromptThatIsNoTextLeavesOutItsVideoAlone) {
+    std::vector<Json> answered_all, flagged;
+    for (const char* id : {"000", "001", "002"}) {
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 10, 0, 0));
+    }
+    answered_all[0]["prompt"] = nullptr;
+    flagged[1]["prompt"] = 5;
+    answered_all[2].erase("prompt");  // as in files without any
+    flagged[2].erase("prompt");
+    put("m", "easy", answered_all, flagged);
+    EXPECT_EQ(left_out(),
+              (std::vector<std::string>{"m/easy/000: its result: `prompt` should be a text",
+                                        "m/easy/001: its result: `prompt` should be a text"}));
+    EXPECT_EQ(averages(scored())[0].average.videos, 1u);
+}
+
+TEST_F(ScoreTableTest, WhatThePublicCodeCountsIsCountedAndNoted) {
+    write_json(layout_.data("easy") / "meta.json",
+               Json::array({{{"video_text_prompt", "prompt 000"}, {"objects", Json::array()}}}));
+    std::vector<Json> answered_all, flagged;
+    for (const char* id : {"000", "007"}) {
+        answered_all.push_back(answers(id, {answered("yyyyyyyyyy")}));
+        flagged.push_back(flags(id, 4, 1, 0));
+    }
+    for (const int place : {1, 2}) {
+        flagged[0]["hallucination_results"][place]["frame_idx"] = 5;
+    }
+    flagged[0]["hallucination_results"][3]["frame_idx"] = 0;
+    put("m", "easy", answered_all, flagged);
+    const ScoreTable table = scored();
+    EXPECT_TRUE(table.left_out.empty());
+    EXPECT_EQ(table.notes,
+              (std::vector<std::string>{
+                  "m/easy/000: frames that stand twice, or are the first, count in SPI: 5, 5, 0",
+                  "m/easy/007: counts, though meta.json has no such video"}));
+    EXPECT_EQ(averages(table)[0].average.videos, 2u);
+    EXPECT_EQ(table.folders[0].videos[0].propagation->frames, 4);
 }
 
 TEST_F(ScoreTableTest, MissingAnswersAndSingleFramesAreNoted) {
@@ -211,6 +277,16 @@ TEST_F(ScoreTableTest, TablesRankByFidelityAndEscape) {
     const std::string page = html_page(layout_, table, table);
     EXPECT_NE(page.find("a &quot;b&quot;, &lt;c&gt;"), std::string::npos);
     EXPECT_EQ(page.find("<c>"), std::string::npos);
+}
+
+TEST_F(ScoreTableTest, TablesEscapeWhateverAFolderMayBeCalled) {
+    const std::string name = "<b>\\ {x}~^|&_";
+    put(name, "easy", {answers("000", {answered("yyyyyyyyyy")})}, {flags("000", 10, 0, 0)});
+    const ScoreTable table = scored();
+    EXPECT_NE(markdown_table(table).find("| \\<b>\\\\ {x}~^\\|\\&_ | easy |"), std::string::npos);
+    EXPECT_NE(latex_table(table).find("\n<b>\\textbackslash{} \\{x\\}\\textasciitilde{}"
+                                      "\\textasciicircum{}|\\&\\_ & easy &"),
+              std::string::npos);
 }
 
 TEST_F(ScoreTableTest, SelectionNamesWhatIsNotThere) {

@@ -114,6 +114,20 @@ TEST(RateLimit, SpacesTurnsAndHoldsThemBack) {
     EXPECT_EQ(none.take(now), 0.0);
 }
 
+TEST(RateLimit, TurnsThatNoClockCanCountToNeverComeEarly) {
+    RateLimit limit(1e-10);
+    const auto now = RateLimit::Clock::now();
+    EXPECT_EQ(limit.take(now), 0.0);
+    double before = 1e9;
+    for (int i = 0; i < 5; ++i) {
+        const double wait = limit.take(now);
+        EXPECT_GE(wait, before);
+        before = wait;
+    }
+    limit.hold_until(now + RateLimit::duration(1e300));
+    EXPECT_GT(limit.take(now), 1e9);
+}
+
 TEST_F(VlmClientTest, AsksOnceAndThenTheCacheAnswersToo) {
     script_.replies = {good(R"({"x": 5})")};
     {

@@ -1,7 +1,9 @@
 #include "cli/eval/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "cli/commands.h"
@@ -9,6 +11,28 @@
 #include "matrix/log/log.h"
 
 namespace matrix::cli::eval {
+namespace {
+
+/// CLI11's ranges take nan, and some infinity.
+const CLI::Validator kFinite(
+    [](const std::string& text) {
+        return std::isfinite(std::strtod(text.c_str(), nullptr)) ? "" : text + " is no number";
+    },
+    "");
+
+/// Whatever goes into a request is JSON.
+const CLI::Validator kUtf8(
+    [](const std::string& text) -> std::string {
+        try {
+            (void)nlohmann::json(text).dump();
+            return "";
+        } catch (const nlohmann::json::exception&) {
+            return "the name is no UTF-8";
+        }
+    },
+    "");
+
+}  // namespace
 
 void DataFlags::add(CLI::App& command, bool with_models) {
     command
@@ -32,7 +56,9 @@ void AskingFlags::add(CLI::App& command) {
     command.add_option("--api-base", api_base,
                        "Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; "
                        "the key is read from the environment variable OPENAI_API_KEY");
-    command.add_option("--vlm", vlm, "Name of the vision-language model")->capture_default_str();
+    command.add_option("--vlm", vlm, "Name of the vision-language model")
+        ->check(kUtf8)
+        ->capture_default_str();
     command.add_option("--seed", seed, "Sent with every request")->capture_default_str();
     command.add_option("--concurrency", concurrency, "Videos that are asked about at once")
         ->check(CLI::Range(1, 256))
@@ -41,9 +67,11 @@ void AskingFlags::add(CLI::App& command) {
         .add_option("--requests-per-minute", limits.requests_per_minute,
                     "Send no more than that; 0 for no limit")
         ->check(CLI::Range(0.0, 1e6))
+        ->check(kFinite)
         ->capture_default_str();
     command.add_option("--timeout-seconds", timeout_seconds, "How long to wait for one reply")
         ->check(CLI::Range(0.1, 86400.0))
+        ->check(kFinite)
         ->capture_default_str();
     command
         .add_option("--retries", limits.retries,
@@ -57,9 +85,11 @@ void AskingFlags::add(CLI::App& command) {
         ->capture_default_str();
     command.add_flag("--dry-run", dry_run, "Print what it would cost, and stop");
     command.add_option("--price-input", price_input, "Price of a million input tokens")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::NonNegativeNumber)
+        ->check(kFinite);
     command.add_option("--price-output", price_output, "Price of a million output tokens")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::NonNegativeNumber)
+        ->check(kFinite);
 }
 
 Server AskingFlags::server() const {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -64,6 +65,22 @@ std::vector<fs::path> files_in(const fs::path& folder, const std::string& extens
     }
     std::ranges::sort(files);
     return files;
+}
+
+/// 3 for id3 and <id3>, as in a data set's mask_annotation; 0 for another name.
+std::size_t track_number(std::string name) {
+    if (name.starts_with('<') && name.ends_with('>')) {
+        name = name.substr(1, name.size() - 2);
+    }
+    std::size_t number = 0;
+    if (name.starts_with("id")) {
+        std::from_chars(name.data() + 2, name.data() + name.size(), number);
+    }
+    return name == "id" + std::to_string(number) ? number : 0;
+}
+
+std::string pixels(std::int64_t height, std::int64_t width) {
+    return std::to_string(width) + " x " + std::to_string(height) + " pixels";
 }
 
 std::set<std::string> joined(std::set<std::string> a, const std::set<std::string>& b) {
@@ -132,32 +149,102 @@ private:
         }
     }
 
-    static at::Tensor read_track(const fs::path& folder) {
-        std::vector<at::Tensor> masks;  // [H, W]
-        for (const fs::path& file : files_in(folder, ".png")) {
-            masks.push_back(media::read_mask(file));
-            if (masks.back().sizes() != masks.front().sizes()) {
-                throw RunError(file.string() + ": has another size than the masks before it");
+    /// How many objects meta.json has for a video, if it is there and has the video.
+    [[nodiscard]] std::optional<std::size_t> objects_of(const VideoRow& row) {
+        const auto [place, is_new] = objects_.try_emplace(row.data_type);
+        if (is_new && fs::exists(layout_.data(row.data_type) / "meta.json")) {
+            collect([&, &counts = place->second] {
+                for (const auto& scenario : matrix::eval::read_scenarios(layout_, row.data_type)) {
+                    counts[scenario.id] = scenario.entities.size();
+                }
+            });
+        }
+        const auto count = place->second.find(row.video);
+        return count == place->second.end() ? std::nullopt : std::optional(count->second);
+    }
+
+    /// Folders of the instances by number; a line for each that is missing or none of them.
+    std::map<std::size_t, fs::path> find_tracks(const VideoRow& row) {
+        const fs::path folder = tracks_of(row);
+        const std::set<std::string> names = folders_in(folder);
+        if (names.empty()) {
+            throw RunError(folder.string() + ": missing, or without folders such as id1");
+        }
+        std::map<std::size_t, fs::path> tracks;
+        const auto objects = objects_of(row);
+        const std::string has = "meta.json has " + std::to_string(objects.value_or(0)) + " objects";
+        for (const std::string& name : names) {
+            const fs::path track = folder / name;
+            const std::size_t number = track_number(name);
+            if (name == "merged") {  // all instances in one picture, as a data set has it
+                continue;
+            }
+            if (number == 0) {
+                faults.push_back(track.string() + ": is no track, which are id1, id2, ...");
+            } else if (objects && number > *objects) {
+                faults.push_back(track.string() + ": " + has);
+            } else if (!tracks.emplace(number, track).second) {
+                faults.push_back(track.string() + ": stands beside " + tracks[number].string());
             }
         }
-        if (masks.empty()) {
+        for (std::size_t number = 1; number <= objects.value_or(0); ++number) {
+            if (!tracks.contains(number)) {
+                faults.push_back((folder / ("id" + std::to_string(number))).string() +
+                                 ": missing, " + has);
+            }
+        }
+        return tracks;
+    }
+
+    /// Nothing where there is no video that can be read, which its first frame's line says.
+    [[nodiscard]] std::optional<media::VideoInfo> video_of(const VideoRow& row) const {
+        try {
+            return media::probe_video(layout_.output(row.model, row.data_type, row.video));
+        } catch (const RunError&) {
+            return std::nullopt;
+        }
+    }
+
+    /// [frames, H, W], of a mask for every frame.
+    static at::Tensor read_track(const fs::path& folder,
+                                 const std::optional<media::VideoInfo>& video) {
+        const auto count = static_cast<std::int64_t>(files_in(folder, ".png").size());
+        if (count == 0) {
             throw RunError(folder.string() + ": holds no masks (.png)");
+        }
+        if (video && count != video->num_frames) {
+            throw RunError(folder.string() + ": holds " + std::to_string(count) +
+                           " masks, the video has " + std::to_string(video->num_frames) +
+                           " frames");
+        }
+        std::vector<at::Tensor> masks;  // [H, W]
+        for (std::int64_t frame = 0; frame < count; ++frame) {
+            const fs::path file =
+                folder / (matrix::eval::video_id(static_cast<std::size_t>(frame)) + ".png");
+            if (!fs::exists(file)) {
+                throw RunError(file.string() + ": missing, though masks of later frames are there");
+            }
+            masks.push_back(media::read_mask(file));
+            const std::int64_t height = video ? video->height_px : masks.front().size(0);
+            const std::int64_t width = video ? video->width_px : masks.front().size(1);
+            if (masks.back().size(0) != height || masks.back().size(1) != width) {
+                throw RunError(
+                    file.string() + ": has " + pixels(masks.back().size(0), masks.back().size(1)) +
+                    (video ? ", the video " : ", the masks before it ") + pixels(height, width));
+            }
         }
         return at::stack(masks);
     }
 
     void measure_tracks(VideoRow& row) {
-        const fs::path folder = tracks_of(row);
-        const std::set<std::string> ids = folders_in(folder);
-        if (ids.empty()) {
-            throw RunError(folder.string() + ": missing, or without folders such as id1");
-        }
         std::map<std::string, std::vector<double>> values;
         std::map<std::string, std::int64_t> lengths;
-        for (const std::string& id : ids) {
-            collect([&] {
+        const std::optional<media::VideoInfo> video = video_of(row);
+        for (const auto& [number, track] : find_tracks(row)) {
+            collect([&, &track = track] {
                 const matrix::eval::TrackMetrics found =
-                    matrix::eval::measure_track(read_track(folder / id));
+                    matrix::eval::measure_track(read_track(track, video));
+                const std::string id = track.filename().string();
                 lengths[id] = found.num_frames;
                 add(found, values, row.tracks[id]);
             });
@@ -172,9 +259,9 @@ private:
         }
         for (const auto& [id, length] : lengths) {
             if (length != lengths.begin()->second) {
-                throw RunError((folder / id).string() + ": holds " + std::to_string(length) +
-                               " masks, " + lengths.begin()->first + " beside it " +
-                               std::to_string(lengths.begin()->second));
+                throw RunError((tracks_of(row) / id).string() + ": holds " +
+                               std::to_string(length) + " masks, " + lengths.begin()->first +
+                               " beside it " + std::to_string(lengths.begin()->second));
             }
         }
     }
@@ -220,6 +307,7 @@ private:
     }
 
     matrix::eval::Layout layout_;
+    std::map<std::string, std::map<std::string, std::size_t>> objects_;  ///< by data type and video
 };
 
 ordered_json values_json(const std::map<std::string, double>& values) {
