@@ -62,7 +62,7 @@ struct Asking {
 [[nodiscard]] Plan plan_answers(const Asking& asking);
 
 /// Runs a plan's tasks, `concurrency` at a time. A task's RunError leaves out its video alone;
-/// Stopped goes on to the caller once the requests under way came back.
+/// Stopped goes on to the caller once the requests under way came back or were given up.
 [[nodiscard]] StepResult carry_out(Plan plan, std::size_t concurrency);
 
 }  // namespace matrix::eval

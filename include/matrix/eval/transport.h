@@ -15,7 +15,8 @@ struct HttpReply {
     std::optional<double> retry_after_seconds;
 };
 
-/// One POST of JSON text. May be called from several threads.
+/// One POST of JSON text. May be called from several threads. Stopped where a stop was asked for
+/// and the reply has not come soon after.
 class Transport {
 public:
     virtual ~Transport() = default;

@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include <cmath>
 #include <cstdlib>
 
 #include "cli/commands.h"
@@ -12,13 +11,6 @@
 
 namespace matrix::cli::eval {
 namespace {
-
-/// CLI11's ranges take nan, and some infinity.
-const CLI::Validator kFinite(
-    [](const std::string& text) {
-        return std::isfinite(std::strtod(text.c_str(), nullptr)) ? "" : text + " is no number";
-    },
-    "");
 
 /// Whatever goes into a request is JSON.
 const CLI::Validator kUtf8(
@@ -67,11 +59,9 @@ void AskingFlags::add(CLI::App& command) {
         .add_option("--requests-per-minute", limits.requests_per_minute,
                     "Send no more than that; 0 for no limit")
         ->check(CLI::Range(0.0, 1e6))
-        ->check(kFinite)
         ->capture_default_str();
     command.add_option("--timeout-seconds", timeout_seconds, "How long to wait for one reply")
         ->check(CLI::Range(0.1, 86400.0))
-        ->check(kFinite)
         ->capture_default_str();
     command
         .add_option("--retries", limits.retries,
@@ -85,11 +75,9 @@ void AskingFlags::add(CLI::App& command) {
         ->capture_default_str();
     command.add_flag("--dry-run", dry_run, "Print what it would cost, and stop");
     command.add_option("--price-input", price_input, "Price of a million input tokens")
-        ->check(CLI::NonNegativeNumber)
-        ->check(kFinite);
+        ->check(CLI::NonNegativeNumber);
     command.add_option("--price-output", price_output, "Price of a million output tokens")
-        ->check(CLI::NonNegativeNumber)
-        ->check(kFinite);
+        ->check(CLI::NonNegativeNumber);
 }
 
 Server AskingFlags::server() const {
