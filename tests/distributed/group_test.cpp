@@ -142,7 +142,7 @@ TEST_F(Group, MissingRankIsNamedOnArrival) {
     const auto& results = results_of("without-2");
     for (const int rank : {0, 1}) {
         expect_failure(results.at(rank),
-                       AllOf(HasSubstr("rank 2 of 3 did not arrive"), HasSubstr("within 3 s"),
+                       AllOf(HasSubstr("rank 2 of 3 did not arrive"), HasSubstr("within 8 s"),
                              HasSubstr("ranks 0 and 1 waited")));
     }
 }
@@ -150,7 +150,7 @@ TEST_F(Group, MissingRankIsNamedOnArrival) {
 TEST_F(Group, MissingHostIsNamedOnArrival) {
     const auto& results = results_of("without-0");
     expect_failure(results.at(1), AllOf(HasSubstr("rank 0 of 2 did not open"),
-                                        HasSubstr("within 3 s"), HasSubstr("rank 1 waits")));
+                                        HasSubstr("within 8 s"), HasSubstr("rank 1 waits")));
 }
 
 TEST_F(Group, LateRankIsNamedWithWhatItWasAt) {
@@ -160,7 +160,7 @@ TEST_F(Group, LateRankIsNamedWithWhatItWasAt) {
         expect_failure(
             results.at(rank),
             AllOf(HasSubstr("\"gradients, step 2\" failed"),
-                  HasSubstr("rank 1 is running but did not join within 3 s and was last at "
+                  HasSubstr("rank 1 is running but did not join within 8 s and was last at "
                             "\"reading a clip, step 2\""),
                   HasSubstr("ranks 0 and 2 of 3 wait")));
     }
@@ -221,7 +221,7 @@ TEST_F(Group, SlowDecisionIsNamed) {
         expect_failure(
             result,
             AllOf(HasSubstr("\"checkpoint, step 2\" failed: rank 0 is running but "
-                            "did not join within 3 s"),
+                            "did not join within 8 s"),
                   HasSubstr("\"writing the checkpoint,\""), HasSubstr("ranks 1 and 2 of 3 wait")));
     }
 }
@@ -243,7 +243,7 @@ TEST_F(Group, LateRankOfASubgroupIsNamed) {
     for (const int rank : {0, 1, 2}) {
         expect_failure(results.at(rank),
                        AllOf(HasSubstr("\"heads, step 2\" of ranks 2 and 3 failed: rank 3 is "
-                                       "running but did not join within 3 s"),
+                                       "running but did not join within 8 s"),
                              HasSubstr("reading a clip, step 2"), HasSubstr("rank 2 of 4 waits")));
     }
 }

@@ -32,6 +32,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kLong{60};
+constexpr seconds kShort{8};  ///< enough for a dozen processes that start at once on two cores
 
 void one_exchange(Communicator& group, const std::string& what) {
     at::Tensor tensor = at::ones({1000});
@@ -140,14 +141,14 @@ const std::map<std::string, Scenario>& scenarios() {
               one_exchange(*group.subgroup({0, 1, 2}, "all"), "gradients");
               std::this_thread::sleep_for(milliseconds(100 * group.rank()));
           }}},
-        {"arrive", {seconds(3), [](Communicator&) {}}},
+        {"arrive", {kShort, [](Communicator&) {}}},
         {"hang",
-         {seconds(3),
+         {kShort,
           [](Communicator& group) {
               late_steps(group, 1, [] { std::this_thread::sleep_for(kLong); });
           }}},
         {"stopped-host",
-         {seconds(3), [](Communicator& group) { late_steps(group, 0, [] { ::raise(SIGSTOP); }); }}},
+         {kShort, [](Communicator& group) { late_steps(group, 0, [] { ::raise(SIGSTOP); }); }}},
         {"stopped",
          {seconds(6), [](Communicator& group) { late_steps(group, 1, [] { ::raise(SIGSTOP); }); }}},
         {"killed", {seconds(10), [](Communicator& group) { late_steps(group, 2, kill_self); }}},
@@ -158,16 +159,16 @@ const std::map<std::string, Scenario>& scenarios() {
           [](Communicator& group) { late_steps(group, 1, [] { throw RunError("disk full"); }); }}},
         {"pair-killed", {seconds(10), [](Communicator& group) { late_pairs(group, kill_self); }}},
         {"pair-late",
-         {seconds(3),
+         {kShort,
           [](Communicator& group) {
               late_pairs(group, [] { std::this_thread::sleep_for(kLong); });
           }}},
         {"slow-decision",
-         {seconds(3),
+         {kShort,
           [](Communicator& group) {
               const auto decide = [&] {
                   group.set_phase("writing the checkpoint,\nstep 2");
-                  std::this_thread::sleep_for(seconds(6));
+                  std::this_thread::sleep_for(2 * kShort);
                   return std::string("written");
               };
               (void)matrix::distributed::from_rank_0(group, decide, "checkpoint, step 2");
