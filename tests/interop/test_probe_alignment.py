@@ -172,7 +172,7 @@ def entity_losses(x, y, coefficients=(1, 1, 1), positive_class_weight=False):
     return bce, dice, l2, (coefficients[0] * bce + coefficients[1] * dice + coefficients[2] * l2).sum()
 
 
-@pytest.mark.parametrize("weighted, scale", itertools.product([False, True], [1, 60]))
+@pytest.mark.parametrize("weighted, scale", list(itertools.product([False, True], [1, 60])))
 @pytest.mark.parametrize("coefficients", [(1, 1, 1), (0.5, 0, 3)])
 def test_loss(probe, coefficients, weighted, scale):
     g = torch.Generator().manual_seed(1)
