@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <numeric>
 #include <sstream>
@@ -22,20 +23,26 @@ namespace {
 
 constexpr std::chrono::seconds kLimit{120};
 
-/// One that the system has just given out and taken back.
+/// One below those that the system gives to whoever connects, which may be taken a moment later.
 int free_port() {
-    const int handle = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof(address);
-    auto* generic = reinterpret_cast<sockaddr*>(&address);
-    if (handle < 0 || ::bind(handle, generic, length) != 0 ||
-        ::getsockname(handle, generic, &length) != 0) {
-        throw std::runtime_error("no free port");
+    constexpr int kFirst = 20000, kMany = 10000, kTries = 100;
+    static std::atomic<int> next{::getpid() % kMany};
+    for (int i = 0; i < kTries; ++i) {
+        const int port = kFirst + next++ % kMany;
+        // A process that another thread starts meanwhile must not inherit it.
+        const int handle = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_ANY);
+        address.sin_port = htons(static_cast<std::uint16_t>(port));
+        const bool is_free = handle >= 0 && ::bind(handle, reinterpret_cast<sockaddr*>(&address),
+                                                   sizeof address) == 0;
+        ::close(handle);
+        if (is_free) {
+            return port;
+        }
     }
-    ::close(handle);
-    return ntohs(address.sin_port);
+    throw std::runtime_error("no free port");
 }
 
 class Rank {
