@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 
@@ -62,7 +63,7 @@ def main():
     for number in range(chosen.rounds):  # in turn, so that both see the same machine
         for mode, flags in MODES.items():
             out = chosen.directory / f"out-{number}-{len(flags)}"
-            subprocess.run(["rm", "-rf", out], check=True)
+            shutil.rmtree(out, ignore_errors=True)
             said = matrix("analyze", "--model", model, "--data", data, "--out", out, "--overlays", "0", *SIZE, *flags)
             found[mode].append(float(re.search(r"([\d.]+) %", said).group(1)))
     print(f"{chosen.layers} layers of {chosen.heads} x 64, 5 x 15 x 22 cells, float32, one thread, {chosen.rounds} rounds")
