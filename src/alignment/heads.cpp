@@ -14,7 +14,7 @@ namespace matrix::alignment {
 namespace {
 
 constexpr std::int64_t kFrames = 4;
-constexpr std::int64_t kPixels = 16;
+constexpr std::int64_t kPixels = kernels::kCellPixels;
 constexpr std::int64_t kChannels = 16;  // chosen here: 0.8 GFLOP an entity at 13 x 30 x 45
 const double kGammaInit = std::log(std::expm1(1.0));  // softplus of it is 1
 constexpr double kBetaInit = -3.0;
@@ -31,12 +31,13 @@ at::Tensor pointwise(const at::Tensor& x, const at::Tensor& weight, const at::Te
     return at::linear(x.permute({0, 2, 3, 4, 1}), weight, bias);
 }
 
-// Channels (frames, 16, 16) of [M, F, gh, gw, frames * 256] to [M, F * frames, 16 gh, 16 gw].
-at::Tensor unfold_pixels(const at::Tensor& x, std::int64_t frames) {
-    const std::int64_t maps = x.size(0), latent = x.size(1), gh = x.size(2), gw = x.size(3);
-    return x.view({maps, latent, gh, gw, frames, kPixels, kPixels})
-        .permute({0, 1, 4, 2, 5, 3, 6})
-        .reshape({maps, latent * frames, gh * kPixels, gw * kPixels});
+// Half-pixel linear interpolation along a row of cells, [gw, 16 gw]. A product has the same order
+// of sums, backward too, on every device.
+at::Tensor weights_along(const at::Tensor& map) {
+    const std::int64_t gw = map.size(3);
+    return at::upsample_linear1d(at::eye(gw, map.options()).unsqueeze(0), {kPixels * gw},
+                                 /*align_corners=*/false)
+        .squeeze(0);
 }
 
 class NamedHead : public Head {
@@ -73,21 +74,10 @@ public:
           gamma_(constant("gamma", {1}, kGammaInit)),
           beta_(constant("beta", {1}, kBetaInit)) {}
 
-    at::Tensor decode(const at::Tensor& map) const override {
-        const at::Tensor up = scaled_up(map);  // [M, F, 16 gh, 16 gw]
-        return up.unsqueeze(2)
-            .expand({-1, -1, kFrames, -1, -1})
-            .flatten(1, 2)
-            .narrow(1, kFrames - 1, kFrames * (map.size(1) - 1) + 1);
-    }
-
-protected:
     // The bilinear weights of a pixel sum to 1, so slope and offset may be applied where the map is
     // small.
-    at::Tensor scaled_up(const at::Tensor& map) const {
-        return at::upsample_bilinear2d(at::softplus(gamma_) * map + beta_,
-                                       {kPixels * map.size(2), kPixels * map.size(3)},
-                                       /*align_corners=*/false);
+    kernels::CellLogits logits(const at::Tensor& map) const override {
+        return {(at::softplus(gamma_) * map + beta_).matmul(weights_along(map)), {}, kFrames};
     }
 
 private:
@@ -105,13 +95,13 @@ public:
           weight_out_(constant("residual.conv_out.weight", {kOut, kChannels}, 0)),
           bias_out_(constant("residual.conv_out.bias", {kOut}, 0)) {}
 
-    at::Tensor decode(const at::Tensor& map) const override {
-        at::Tensor x = map.unsqueeze(1);                                   // [M, 1, F, gh, gw]
-        x = at::silu(causal_conv(x, weight_in_, bias_in_));                // [M, C, F, gh, gw]
-        x = at::silu(causal_conv(x, weight_mid_, bias_mid_));              // [M, C, F, gh, gw]
-        x = unfold_pixels(pointwise(x, weight_out_, bias_out_), kFrames);  // [M, 4F, 16 gh, 16 gw]
-        x = x.unflatten(1, {map.size(1), kFrames}).add_(scaled_up(map).unsqueeze(2)).flatten(1, 2);
-        return x.narrow(1, kFrames - 1, kFrames * (map.size(1) - 1) + 1);
+    kernels::CellLogits logits(const at::Tensor& map) const override {
+        kernels::CellLogits logits = AffineHead::logits(map);
+        at::Tensor x = map.unsqueeze(1);                       // [M, 1, F, gh, gw]
+        x = at::silu(causal_conv(x, weight_in_, bias_in_));    // [M, C, F, gh, gw]
+        x = at::silu(causal_conv(x, weight_mid_, bias_mid_));  // [M, C, F, gh, gw]
+        logits.cells = pointwise(x, weight_out_, bias_out_);
+        return logits;
     }
 
 private:
@@ -134,7 +124,7 @@ public:
           weight_out_(normal("conv_out.weight", {kOut, kChannels}, 1.0 / std::sqrt(kChannels))),
           bias_out_(constant("conv_out.bias", {kOut}, 0)) {}
 
-    at::Tensor decode(const at::Tensor& map) const override {
+    kernels::CellLogits logits(const at::Tensor& map) const override {
         const std::int64_t frames = map.size(1);
         at::Tensor x = map.unsqueeze(1);                     // [M, 1, F, gh, gw]
         x = at::silu(causal_conv(x, weight_in_, bias_in_));  // [M, C, F, gh, gw]
@@ -142,10 +132,9 @@ public:
         x = x.unflatten(1, {kChannels, 2})                   // [M, C, 2, F, gh, gw]
                 .permute({0, 1, 3, 2, 4, 5})
                 .flatten(2, 3)
-                .narrow(2, 1, 2 * frames - 1);                       // [M, C, 2F-1, gh, gw]
-        x = at::silu(causal_conv(x, weight_mid_, bias_mid_));        // [M, C, 2F-1, gh, gw]
-        x = unfold_pixels(pointwise(x, weight_out_, bias_out_), 2);  // [M, 4F-2, 16 gh, 16 gw]
-        return x.narrow(1, 1, 4 * frames - 3);
+                .narrow(2, 1, 2 * frames - 1);                 // [M, C, 2F-1, gh, gw]
+        x = at::silu(causal_conv(x, weight_mid_, bias_mid_));  // [M, C, 2F-1, gh, gw]
+        return {{}, pointwise(x, weight_out_, bias_out_), 2};
     }
 
 private:

@@ -159,11 +159,12 @@ private:
         if (log_domain()) {
             map = map + std::log(num_keys);
         }
-        const at::Tensor logits =
-            term.head != nullptr ? term.head->decode(map) : repeat_cells(map);  // [1, T, H, W]
         const at::Tensor target =
-            index.e < 2 ? tracks[index.e] : tracks[0].bitwise_or(tracks[1]);  // [T, H, W]
-        const at::Tensor loss = mask_loss(logits, target.unsqueeze(0), config_).total;
+            (index.e < 2 ? tracks[index.e] : tracks[0].bitwise_or(tracks[1])).unsqueeze(0);
+        const at::Tensor loss =
+            (term.head != nullptr ? mask_loss(term.head->logits(map), target, config_)
+                                  : mask_loss(repeat_cells(map), target, config_))
+                .total;
         term.loss.add_(loss.detach(), share);
         if (at::GradMode::is_enabled()) {
             differentiate(term, index, loss * (term.weight * share * scale), leaves);

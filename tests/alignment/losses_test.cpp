@@ -78,6 +78,37 @@ TEST(MaskLoss, ManyChunksEqualOne) {
     expect_defined(logits.to(at::kDouble), target.to(at::kByte), AlignmentConfig{}, 1e-13);
 }
 
+// Logits as a head leaves them: the loss and the gradients of both parts are those of the pixels'.
+TEST(MaskLoss, OfCellsIsThatOfTheirPixels) {
+    const auto values = [](at::IntArrayRef shape, std::uint64_t key) {
+        return keyed_normal(shape, 1, Purpose::kSynth, key) * 2;
+    };
+    const at::Tensor rows = values({3, 2, 2, 48}, 6), cells = values({3, 2, 2, 3, 1024}, 7);
+    at::Tensor target = values({3, 5, 32, 48}, 8).gt(1).to(at::kByte);
+    target[1].zero_();
+    for (const AlignmentConfig& c : configs()) {
+        for (const auto dtype : {at::kFloat, at::kDouble}) {
+            const auto parts = [](at::ScalarType type, const at::Tensor& r, const at::Tensor& s) {
+                return kernels::CellLogits{r.to(type).detach().requires_grad_(true),
+                                           s.to(type).detach().requires_grad_(true), 4};
+            };
+            const kernels::CellLogits x = parts(dtype, rows, cells),
+                                      wide = parts(at::kDouble, rows, cells);
+            const LossTerms got = mask_loss(x, target, c),
+                            wanted = defined(kernels::pixel_logits(wide), target, c);
+            const double tolerance = dtype == at::kFloat ? 2e-6 : 1e-12;
+            EXPECT_LE(relative_error(got.bce, wanted.bce), tolerance);
+            EXPECT_LE(relative_error(got.dice, wanted.dice), tolerance);
+            EXPECT_LE(relative_error(got.l2, wanted.l2), tolerance);
+            EXPECT_LE(relative_error(got.total, wanted.total), tolerance);
+            const auto grads = torch::autograd::grad({3 * got.total}, {x.rows, x.cells}),
+                       exact = torch::autograd::grad({3 * wanted.total}, {wide.rows, wide.cells});
+            EXPECT_LE(relative_error(grads[0], exact[0]), tolerance);
+            EXPECT_LE(relative_error(grads[1], exact[1]), tolerance);
+        }
+    }
+}
+
 TEST(MaskLoss, HandComputed) {
     // sigmoid(0) = 1/2, sigmoid(log 3) = 3/4
     const at::Tensor x = at::tensor({0.0, std::log(3.0), 0.0, -std::log(3.0)}, at::kDouble);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "matrix/kernels/mask_loss.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -16,9 +18,14 @@ class Head {
 public:
     virtual ~Head() = default;
 
-    /// map [M, F, gh, gw] float32 -> logits [M, 4(F-1)+1, 16 gh, 16 gw]. Differentiable in the map
-    /// and the parameters.
-    [[nodiscard]] virtual at::Tensor decode(const at::Tensor& map) const = 0;
+    /// map [M, F, gh, gw] float32 -> logits of 4(F-1)+1 frames of 16 gh x 16 gw pixels.
+    /// Differentiable in the map and the parameters.
+    [[nodiscard]] virtual kernels::CellLogits logits(const at::Tensor& map) const = 0;
+
+    /// The same for every pixel: [M, 4(F-1)+1, 16 gh, 16 gw].
+    [[nodiscard]] at::Tensor decode(const at::Tensor& map) const {
+        return kernels::pixel_logits(logits(map));
+    }
 
     /// Trainable float32 leaves by full checkpoint name.
     [[nodiscard]] const std::map<std::string, at::Tensor>& parameters() const {

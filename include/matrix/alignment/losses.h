@@ -1,6 +1,7 @@
 #pragma once
 
 #include "matrix/alignment/config.h"
+#include "matrix/kernels/mask_loss.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -25,6 +26,11 @@ struct LossTerms {
 /// 10 where there is no positive pixel, else p = 1. Works on a bounded number of pixels at a time,
 /// in both directions, and keeps only its inputs; finite for any finite logit.
 [[nodiscard]] LossTerms mask_loss(const at::Tensor& logits, const at::Tensor& target,
+                                  const AlignmentConfig& config);
+
+/// The same of logits as a head leaves them, differentiable in their parts: in float32 the pixels'
+/// logits are never in memory.
+[[nodiscard]] LossTerms mask_loss(const kernels::CellLogits& logits, const at::Tensor& target,
                                   const AlignmentConfig& config);
 
 }  // namespace matrix::alignment

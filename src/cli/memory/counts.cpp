@@ -16,8 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kFloatBytes = 4;
-constexpr std::int64_t kHeadBuffers =
-    6;  ///< full-resolution float32 buffers of one entity's loss and backward
+/// Float32 values a pixel, of all frames of a step, in one entity's head, loss and backward: a
+/// pixel's logit and its gradient, what the convolutions keep, a byte of its mask; "affine" has no
+/// pixel's logit.
+constexpr double kHeadValues = 2.35, kAffineHeadValues = 0.35;
 
 std::int64_t count_elements(const auto& construct) {
     tensor_io::CountingWeights weights;
@@ -127,8 +129,11 @@ Beside::Beside(const RunConfig& config, const models::CogVideoXConfig& model, co
     ends = 2 * s.unit() + 3 * predicted * s.dtype_bytes +
            (s.context > 1 ? 2 * s.context * s.unit() : 0);
     if (config.alignment.sga || config.alignment.spa) {
-        alignment = config.data.frames * config.data.height * config.data.width * kFloatBytes *
-                    kHeadBuffers;
+        constexpr std::int64_t kStepFrames = 4;
+        alignment = static_cast<std::int64_t>(
+            static_cast<double>(kStepFrames * s.frames * config.data.height * config.data.width *
+                                kFloatBytes) *
+            (config.alignment.head == "affine" ? kAffineHeadValues : kHeadValues));
         if (config.alignment.readout == "probabilities") {
             // alignment/probability_readout.cpp: float32 gradients of q and k, a second attention's
             // output and the four gradients of its backward.

@@ -18,6 +18,7 @@
 #define MATRIX_CPU_CLONES
 #endif
 #define MATRIX_CPU_INLINE inline __attribute__((always_inline))
+#define MATRIX_CPU_LAMBDA __attribute__((always_inline))
 
 namespace matrix::kernels::cpu {
 
