@@ -106,4 +106,18 @@ std::optional<Activations> keep_within(std::int64_t num_blocks, const BlockSizes
     return std::nullopt;
 }
 
+Activations raise_last(const Activations& found, const BlockSizes& block, std::int64_t kept,
+                       std::int64_t peak) {
+    for (std::size_t level = std::size(kLevels);
+         level-- > 0 && !found.keep.empty() && kLevels[level] > found.keep.back();) {
+        std::vector<Keep> keep = found.keep;
+        keep.back() = kLevels[level];
+        Activations raised = Activations::of(std::move(keep), block);
+        if (raised.kept <= kept && raised.peak <= peak) {
+            return raised;
+        }
+    }
+    return found;
+}
+
 }  // namespace matrix::models

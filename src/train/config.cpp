@@ -57,8 +57,8 @@ FieldTable fields(MemoryConfig& c) {
     table.add(
         "checkpointing", c.checkpointing,
         "Without a budget: true: a block keeps its input, attention's output and log-sum-exp, "
-        "and runs the rest again in backward; false: it keeps every product, and runs norms, "
-        "rotation and GELU again.");
+        "and runs the rest again in backward, but for the last block, whose backward comes at "
+        "once; false: it keeps every product, and runs norms, rotation and GELU again.");
     table
         .add(
             "activation_budget_gib", c.activation_budget_gib,

@@ -34,9 +34,10 @@ def test_counts_of_the_paper_configuration(paper):
     trained = 4 * (12 * 128 * 2 * 3072 + 3072 * 193) / GIB
     assert sizes["trained"] == pytest.approx(trained, abs=0.006)
     assert sizes["optimizer"] == pytest.approx(3 * trained, abs=0.01)
-    # Kept: block input and attention output in bfloat16, log-sum-exp in float32, of 17776 rows, 42 times.
+    # Kept: block input and attention output in bfloat16, log-sum-exp in float32, of 17776 rows, 42 times; of the last
+    # block q, k, v and the rows between the sublayers too.
     rows = 226 + 13 * 30 * 45
-    kept = 42 * rows * (2 * 3072 * 2 + 48 * 4) / GIB
+    kept = (42 * rows * (2 * 3072 * 2 + 48 * 4) + rows * 4 * 3072 * 2) / GIB
     assert sizes["activations"] == pytest.approx(kept, abs=0.01)
     # 22.6 GiB is the count that the design was made for: what does not fit a 24 GB card is no plan.
     assert 21 < sizes["total"] < 22.6
@@ -48,7 +49,8 @@ def test_follows_the_configuration(paper):
     base = plan(paper)
     # Nothing below block 7 needs a backward when the input projection is frozen.
     frozen = plan(paper, "lora.input_projection=frozen", "data.id_map=false")
-    assert frozen["activations"] == pytest.approx(base["activations"] * 35 / 42, abs=0.01)
+    last = (226 + 13 * 30 * 45) * 4 * 3072 * 2 / GIB  # beyond what every block keeps
+    assert frozen["activations"] - last == pytest.approx((base["activations"] - last) * 35 / 42, abs=0.01)
     assert plan(paper, "train.batch_size=2")["activations"] == pytest.approx(2 * base["activations"], abs=0.02)
     assert plan(paper, "data.frames=25")["activations"] < 0.6 * base["activations"]
     assert plan(paper, "memory.checkpointing=false")["activations"] > 40

@@ -121,10 +121,12 @@ private:
     [[nodiscard]] std::optional<Choice> best(const std::string& where,
                                              std::optional<std::int64_t> budget) const {
         const auto& kept_gib = config.memory.activation_budget_gib;
+        const std::int64_t widened = widened_bytes(where), ends = beside.ends + beside.alignment;
         if (!budget && !kept_gib) {
-            const nn::Keep keep =
-                config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts;
-            return Choice{where, everywhere(keep)};
+            const models::Activations all = everywhere(
+                config.memory.checkpointing ? nn::Keep::kAttention : nn::Keep::kProducts);
+            const std::int64_t most = std::max(all.peak + widened, all.kept + ends);
+            return Choice{where, models::raise_last(all, block, most - ends, most - widened)};
         }
         std::int64_t kept = std::numeric_limits<std::int64_t>::max(), peak = kept;
         if (kept_gib) {
@@ -133,11 +135,12 @@ private:
         if (budget) {
             const std::int64_t rest =
                 (*budget - kContextBytes) * kRounding / (kRounding + 1) - fixed_bytes(where);
-            peak = rest - widened_bytes(where);
-            kept = std::min(kept, rest - beside.ends - beside.alignment);
+            peak = rest - widened;
+            kept = std::min(kept, rest - ends);
         }
-        std::optional<models::Activations> found = models::keep_within(blocks, block, kept, peak);
-        return found ? std::optional(Choice{where, *std::move(found)}) : std::nullopt;
+        const auto found = models::keep_within(blocks, block, kept, peak);
+        return found ? std::optional(Choice{where, models::raise_last(*found, block, kept, peak)})
+                     : std::nullopt;
     }
 
     /// Of the whole run when blocks keep the least, headroom included.

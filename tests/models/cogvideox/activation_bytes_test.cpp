@@ -151,6 +151,21 @@ TEST(KeepWithin, OffloadsAsFewBlocksAsItMust) {
     EXPECT_EQ(keep_within(2, block, inputs).value().keep, std::vector(2, kInput));
 }
 
+// What the last block keeps takes the room of what its backward would make again.
+TEST(RaiseLast, TakesTheHighestLevelThatFits) {
+    using enum nn::Keep;
+    const BlockSizes block{100, 64, 2, 4, 8};
+    const Activations all = Activations::of(std::vector(4, kAttention), block);
+    const Activations raised = raise_last(all, block, all.peak, all.peak);
+    EXPECT_EQ(raised.keep, (std::vector{kAttention, kAttention, kAttention, kProducts}));
+    EXPECT_LE(raised.peak, all.peak);
+    const std::int64_t products = raised.kept;
+    EXPECT_EQ(raise_last(all, block, products - 1, all.peak).keep.back(), kRows);
+    EXPECT_EQ(raise_last(all, block, products, raised.peak - 1).keep.back(), kAttention);
+    EXPECT_EQ(raise_last(all, block, all.kept, all.peak).keep, all.keep);
+    EXPECT_TRUE(raise_last(keep_within(0, block, 0).value(), block, 0, 0).keep.empty());
+}
+
 // The budget of the peak counts the backward's work too.
 TEST(KeepWithin, HoldsThePeak) {
     const BlockSizes block{100, 64, 2, 4, 8};
