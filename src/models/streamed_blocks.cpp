@@ -8,12 +8,9 @@
 #include <optional>
 #include <utility>
 
+#include "matrix/core/copy_stream.h"
+#include "matrix/core/host_pages.h"
 #include "matrix/models/block_weights.h"
-#ifdef MATRIX_WITH_CUDA
-#include <ATen/cuda/CUDAEvent.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
 
 namespace matrix::models {
 namespace {
@@ -23,45 +20,6 @@ constexpr auto kSlots = static_cast<std::size_t>(kStreamedBlocks);
 
 using Tensors = std::vector<at::Tensor>;
 
-/// Copies to the device beside what it computes; on a CPU, plainly.
-class Copies {
-public:
-#ifdef MATRIX_WITH_CUDA
-    void copy(std::size_t slot, const Tensors& into, const Tensors& from) {
-        if (!into.front().is_cuda()) {
-            at::_foreach_copy_(into, from);
-            return;
-        }
-        if (!stream_) {
-            stream_ = c10::cuda::getStreamFromPool(false, into.front().get_device());
-        }
-        // What is queued on the device may still read what is overwritten.
-        at::cuda::CUDAEvent queued;
-        queued.record();
-        queued.block(*stream_);
-        const c10::cuda::CUDAStreamGuard guard(*stream_);
-        for (std::size_t i = 0; i < into.size(); ++i) {
-            into[i].copy_(from[i], true);
-        }
-        arrived_[slot].record();
-    }
-    void wait(std::size_t slot) {
-        if (stream_) {
-            arrived_[slot].block(c10::cuda::getCurrentCUDAStream());
-        }
-    }
-
-private:
-    std::optional<c10::cuda::CUDAStream> stream_;
-    std::array<at::cuda::CUDAEvent, kSlots> arrived_;
-#else
-    static void copy(std::size_t, const Tensors& into, const Tensors& from) {
-        at::_foreach_copy_(into, from);
-    }
-    static void wait(std::size_t) {}
-#endif
-};
-
 class StreamedBlocks final : public BlockWeights {
 public:
     Tensors adopt(Tensors tensors) override {
@@ -69,13 +27,12 @@ public:
         for (const at::Tensor& tensor : tensors) {
             TORCH_CHECK(tensor.options().type_equal(tensors.front().options()),
                         "a streamed block of several dtypes");
+            TORCH_CHECK(tensor.is_contiguous(), "a streamed tensor that is a view");
             stand_ins.push_back(at::empty({1}, tensor.options()).expand(tensor.sizes()));
         }
         device_ = tensors.front().device();
-        if (!device_.is_cpu()) {
-            tensors = pinned(tensors);
-        }
-        host_.push_back(std::move(tensors));
+        host_.push_back(device_.is_cpu() ? HostBlock{std::move(tensors), std::nullopt}
+                                         : in_pages(tensors));
         return stand_ins;
     }
 
@@ -88,14 +45,19 @@ public:
     Tensors acquire(std::int64_t block) override {
         running_ = block;
         const std::size_t slot = fetch(block);
-        copies_.wait(slot);
+        copies_.wait(slots_[slot].arrived);
         return slots_[slot].tensors;
     }
 
 private:
+    struct HostBlock {
+        Tensors tensors;
+        std::optional<HostPages> pages;  ///< that hold them, for a GPU
+    };
     struct Slot {
         std::int64_t block = -1;
         Tensors tensors;
+        CopyStream::Mark arrived;
 
         /// A graph may hold them still.
         [[nodiscard]] bool held() const {
@@ -105,22 +67,25 @@ private:
         }
     };
 
-    /// The same tensors in page-locked memory, which the device can copy from by itself.
-    static Tensors pinned(const Tensors& tensors) {
-        std::int64_t total = 0;
+    /// The same tensors where the device can copy from by itself.
+    static HostBlock in_pages(const Tensors& tensors) {
+        std::size_t bytes = 0;
         for (const at::Tensor& tensor : tensors) {
-            total += tensor.numel();
+            bytes += aligned_size(tensor.nbytes());
         }
-        const at::Tensor flat =
-            at::empty({total}, tensors.front().options().device(at::kCPU).pinned_memory(true));
-        Tensors views;
-        std::int64_t begin = 0;
+        const at::Device device = tensors.front().device();
+        HostBlock block{
+            {},
+            HostPages(bytes, device,
+                      "blocks of " + device.str() + "; memory.base = resident keeps them there")};
+        std::byte* next = block.pages->data();
         for (const at::Tensor& tensor : tensors) {
-            views.push_back(flat.narrow(0, begin, tensor.numel()).view(tensor.sizes()));
-            views.back().copy_(tensor);
-            begin += tensor.numel();
+            block.tensors.push_back(
+                at::from_blob(next, tensor.sizes(), tensor.options().device(at::kCPU)));
+            block.tensors.back().copy_(tensor);
+            next += aligned_size(tensor.nbytes());
         }
-        return views;
+        return block;
     }
 
     /// The slot that holds the block or will, once what was queued for it is done. A block that
@@ -137,14 +102,19 @@ private:
         const at::NoGradGuard no_grad;
         const std::size_t slot = victim(block);
         Slot& into = slots_[slot];
-        const Tensors& from = host_[static_cast<std::size_t>(block)];
+        const Tensors& from = host_[static_cast<std::size_t>(block)].tensors;
         if (into.tensors.empty() || into.held()) {
             into.tensors.clear();
             for (const at::Tensor& tensor : from) {
                 into.tensors.push_back(at::empty(tensor.sizes(), tensor.options().device(device_)));
             }
         }
-        copies_.copy(slot, into.tensors, from);
+        copies_.begin(device_);
+        for (std::size_t i = 0; i < from.size(); ++i) {
+            copies_.copy(into.tensors[i].mutable_data_ptr(), from[i].const_data_ptr(),
+                         from[i].nbytes());
+        }
+        copies_.end(into.arrived);
         into.block = block;
         return slot;
     }
@@ -162,9 +132,9 @@ private:
                                         slots_.begin());
     }
 
-    std::vector<Tensors> host_;
+    std::vector<HostBlock> host_;
     std::array<Slot, kSlots> slots_;
-    Copies copies_;
+    CopyStream copies_;  // ends before what it copies from and to goes
     at::Device device_ = at::kCPU;
     std::int64_t running_ = -1;
 };

@@ -1,85 +1,15 @@
 #include "matrix/nn/offload.h"
 
+#include "matrix/core/copy_stream.h"
+#include "matrix/core/host_pages.h"
+
 #include <ATen/ATen.h>
 
-#include <cstring>
 #include <optional>
 #include <utility>
 
-#include "nn/host_pages.h"
-#ifdef MATRIX_WITH_CUDA
-#include <ATen/cuda/CUDAEvent.h>
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
 namespace matrix::nn {
 namespace {
-
-constexpr std::size_t kAlignment = 64;
-
-std::size_t aligned(std::size_t bytes) {
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-/// Copies in the order of the calls, beside what the device computes; on a CPU, plainly.
-class Copies {
-public:
-#ifdef MATRIX_WITH_CUDA
-    /// A point in that order.
-    using Mark = at::cuda::CUDAEvent;
-
-    Copies() = default;
-    Copies(const Copies&) = delete;
-    Copies& operator=(const Copies&) = delete;
-    ~Copies() {
-        if (stream_) {
-            C10_CUDA_CHECK_WARN(cudaStreamSynchronize(*stream_));
-        }
-    }
-    /// Copies from here on wait for what the device has been given to do.
-    void begin(const at::Device& device) {
-        if (!device.is_cuda()) {
-            return;
-        }
-        if (!stream_) {
-            stream_ = c10::cuda::getStreamFromPool(false, device.index());
-        }
-        at::cuda::CUDAEvent queued;
-        queued.record(c10::cuda::getCurrentCUDAStream(device.index()));
-        queued.block(*stream_);
-    }
-    void copy(void* into, const void* from, std::size_t bytes) {
-        if (stream_) {
-            C10_CUDA_CHECK(cudaMemcpyAsync(into, from, bytes, cudaMemcpyDefault, *stream_));
-        } else {
-            std::memcpy(into, from, bytes);
-        }
-    }
-    void end(Mark& mark) {
-        if (stream_) {
-            mark.record(*stream_);
-        }
-    }
-    /// What the device is given to do from here on waits for the copies before the mark.
-    static void wait(Mark& mark) {
-        if (mark.isCreated()) {
-            mark.block(c10::cuda::getCurrentCUDAStream(mark.device_index()));
-        }
-    }
-
-private:
-    std::optional<c10::cuda::CUDAStream> stream_;
-#else
-    struct Mark {};
-    static void begin(const at::Device&) {}
-    static void copy(void* into, const void* from, std::size_t bytes) {
-        std::memcpy(into, from, bytes);
-    }
-    static void end(Mark&) {}
-    static void wait(Mark&) {}
-#endif
-};
 
 /// What those that are stored have in common. One order of copies for both directions is all that
 /// pages need to be used again: who writes them next does so after who read them last.
@@ -87,8 +17,8 @@ struct Shared {
     std::vector<HostPages> free;
     std::int64_t host_bytes = 0;
     std::vector<at::Tensor> sending;  // nobody may reuse their memory yet
-    Copies::Mark sent;
-    Copies copies;  // ends before the pages do
+    CopyStream::Mark sent;
+    CopyStream copies;  // ends before the pages do
 
     [[nodiscard]] HostPages take_pages(std::size_t bytes, const at::Device& device) {
         auto best = free.end();
@@ -98,7 +28,9 @@ struct Shared {
             }
         }
         if (best == free.end()) {
-            HostPages made(bytes, device);
+            HostPages made(bytes, device,
+                           "activations of " + device.str() +
+                               "; a larger memory.device_budget_gib keeps more of them there");
             host_bytes += static_cast<std::int64_t>(bytes);
             return made;
         }
@@ -127,7 +59,7 @@ public:
                                                                   : tensor.detach().clone());
             shapes_.push_back(
                 at::empty_like(dense.back(), dense.back().options().device(at::kMeta)));
-            bytes += aligned(tensor.nbytes());
+            bytes += aligned_size(tensor.nbytes());
         }
         pages_ = shared_->take_pages(bytes, device_);
         shared_->copies.begin(device_);
@@ -182,7 +114,7 @@ private:
             if (tensor.nbytes() > 0) {  // an empty one has no address
                 copy_one(host, tensor);
             }
-            host += aligned(tensor.nbytes());
+            host += aligned_size(tensor.nbytes());
         }
     }
 
@@ -191,7 +123,7 @@ private:
     std::vector<at::Tensor> shapes_;  // without values
     std::optional<HostPages> pages_;
     std::vector<at::Tensor> back_;
-    Copies::Mark arrived_;
+    CopyStream::Mark arrived_;
 };
 
 class Offload final : public ActivationOffload {

@@ -7,7 +7,6 @@
 
 #include "matrix/core/device_memory.h"
 #include "matrix/core/error.h"
-#include "nn/host_pages.h"
 #include "support/tensors.h"
 
 namespace matrix::nn {
@@ -102,15 +101,6 @@ TEST_F(Offload, OutlivesWhoMadeIt) {
     const auto stored = offload_->store({at::ones({2})});
     offload_.reset();
     EXPECT_EQ(stored->take()[0].sum().item<float>(), 2);
-}
-
-TEST(HostPages, ThatTheHostHasNotAreRefusedWithARemedy) {
-    try {
-        const HostPages pages(std::size_t{1} << 60, at::kCPU);
-        FAIL();
-    } catch (const RunError& error) {
-        EXPECT_NE(std::string(error.what()).find("memory.device_budget_gib"), std::string::npos);
-    }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "nn/host_pages.h"
+#include "matrix/core/host_pages.h"
 
 #include <sys/mman.h>
 
@@ -9,7 +9,7 @@
 #include <c10/cuda/CUDAException.h>
 #endif
 
-namespace matrix::nn {
+namespace matrix {
 namespace {
 
 /// Whether the pages are locked now.
@@ -31,7 +31,8 @@ void unlock([[maybe_unused]] void* pages) {
 
 }  // namespace
 
-HostPages::HostPages(std::size_t bytes, const c10::Device& device) : bytes_(bytes) {
+HostPages::HostPages(std::size_t bytes, const c10::Device& device, const std::string& use)
+    : bytes_(bytes) {
     void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     const bool mapped = pages != MAP_FAILED;
     locked_ = mapped && device.is_cuda() && lock(pages, bytes);
@@ -39,9 +40,8 @@ HostPages::HostPages(std::size_t bytes, const c10::Device& device) : bytes_(byte
         if (mapped) {
             munmap(pages, bytes);
         }
-        throw RunError("the host gives no " + std::to_string((bytes >> 20) + 1) +
-                       " MiB more for activations of " + device.str() +
-                       "; a larger memory.device_budget_gib keeps more of them there");
+        throw RunError("the host gives no " + std::to_string((bytes >> 20) + 1) + " MiB more for " +
+                       use);
     }
     data_ = static_cast<std::byte*>(pages);
 }
@@ -56,4 +56,4 @@ HostPages::~HostPages() {
     munmap(data_, bytes_);
 }
 
-}  // namespace matrix::nn
+}  // namespace matrix
