@@ -1,7 +1,9 @@
 """Starts the program as several processes, as a launcher does."""
 
+import contextlib
 import functools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,9 +13,12 @@ from training import ENVIRONMENT, MATRIX
 
 
 def free_port() -> int:
-    with socket.socket() as handle:
-        handle.bind(("127.0.0.1", 0))
-        return handle.getsockname()[1]
+    """Below the range of which the system gives clients theirs, one of whom would take it before rank 0 does."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as handle, contextlib.suppress(OSError):
+            handle.bind(("127.0.0.1", port))
+            return port
 
 
 class Ranks:
