@@ -31,8 +31,8 @@ at::Tensor pointwise(const at::Tensor& x, const at::Tensor& weight, const at::Te
     return at::linear(x.permute({0, 2, 3, 4, 1}), weight, bias);
 }
 
-// Half-pixel linear interpolation along a row of cells, [gw, 16 gw]. A product has the same order
-// of sums, backward too, on every device.
+// Half-pixel linear interpolation along a row of cells, [gw, 16 gw]: the backward of a product adds
+// in a fixed order on a GPU too, where an upsampling's does not.
 at::Tensor weights_along(const at::Tensor& map) {
     const std::int64_t gw = map.size(3);
     return at::upsample_linear1d(at::eye(gw, map.options()).unsqueeze(0), {kPixels * gw},

@@ -37,6 +37,9 @@ void CopyStream::begin(const c10::Device& device) {
 }
 
 void CopyStream::copy(void* into, const void* from, std::size_t bytes) {
+    if (bytes == 0) {  // an empty tensor has no address
+        return;
+    }
     if (impl_->stream) {
         C10_CUDA_CHECK(cudaMemcpyAsync(into, from, bytes, cudaMemcpyDefault, *impl_->stream));
     } else {
@@ -63,7 +66,9 @@ struct CopyStream::Mark::Impl {};
 CopyStream::~CopyStream() = default;
 void CopyStream::begin(const c10::Device&) {}
 void CopyStream::copy(void* into, const void* from, std::size_t bytes) {
-    std::memcpy(into, from, bytes);
+    if (bytes > 0) {  // an empty tensor has no address
+        std::memcpy(into, from, bytes);
+    }
 }
 void CopyStream::end(Mark&) {}
 void CopyStream::wait(Mark&) {}

@@ -20,6 +20,7 @@ namespace {
 // Pixels of all entities together that one chunk holds: 16 MiB per float32 temporary.
 constexpr std::int64_t kChunkElements = 4 << 20;
 constexpr std::int64_t kNumSums = 6;
+static_assert(kCellPixels == pass::kCellPixels);
 
 struct Chunk {
     std::int64_t begin;
@@ -95,6 +96,9 @@ struct CellSizes {
                              logits.frames};
         TORCH_CHECK(s.width % kCellPixels == 0 && s.frames > 0 && s.steps > 0,
                     "mask logits of width ", s.width, " in ", s.steps, " steps of ", s.frames);
+        TORCH_CHECK(
+            !rows.defined() || !cells.defined() || rows.options().type_equal(cells.options()),
+            "rows and cells of mask logits differ in dtype or device");
         TORCH_CHECK(!cells.defined() ||
                         cells.sizes() ==
                             at::IntArrayRef({s.entities, s.steps, s.height, s.width / kCellPixels,
@@ -171,6 +175,8 @@ CellLogits gradient_in_one_pass(const CellLogits& logits, const at::Tensor& y,
             .to(at::kFloat)
             .contiguous();  // [E, 5], rows of pass::MaskSlopes
     static_assert(sizeof(pass::MaskSlopes) == 5 * sizeof(float));
+    TORCH_CHECK(table.size(0) == s.entities && table.device() == in.any().device(),
+                "mask slopes of ", table.size(0), " entities on ", table.device());
     CellLogits grad{{}, {}, logits.frames};
     at::Tensor parts;
     if (in.rows.defined()) {
@@ -218,19 +224,21 @@ CellLogits gradient_by_pixels(const CellLogits& logits, const at::Tensor& y,
 Comparison compare_mask_passes(const at::TensorOptions& options) {
     const std::int64_t width = 20 * kCellPixels;
     Comparison comparison;
-    for (const bool with_cells : {false, true}) {
-        CellLogits logits{check_values({2, 3, 4, width}, options, 1) * 4, {}, 4};
-        if (with_cells) {
-            logits.cells = check_values({2, 3, 4, 20, 4 * kCellPixels * kCellPixels}, options, 2);
-        }
-        const at::Tensor y = check_values({2, 9, 4 * kCellPixels, width}, options, 3).gt(0),
+    const at::Tensor rows = check_values({2, 3, 4, width}, options, 1) * 4,
+                     cells = check_values({2, 3, 4, 20, 4 * kCellPixels * kCellPixels}, options, 2);
+    for (const CellLogits& logits :
+         {CellLogits{rows, {}, 4}, CellLogits{rows, cells, 4},
+          CellLogits{{}, cells.narrow(4, 0, 2 * kCellPixels * kCellPixels), 2}}) {
+        const at::Tensor y = check_values(CellSizes::of(logits).pixels(), options, 3).gt(0),
                          slope = check_values({5, 2}, options.dtype(at::kDouble), 4);
         const MaskSlopes slopes = {slope[0], slope[1], slope[2], slope[3], slope[4]};
         const auto add = [](std::vector<at::Tensor>& to, const MaskSums& s, const CellLogits& g) {
-            to.insert(to.end(), {s.positives, s.positive_bce, s.all_bce, s.overlap, s.foreground,
-                                 s.squares, g.rows});
-            if (g.cells.defined()) {
-                to.push_back(g.cells);
+            to.insert(to.end(),
+                      {s.positives, s.positive_bce, s.all_bce, s.overlap, s.foreground, s.squares});
+            for (const at::Tensor& part : {g.rows, g.cells}) {
+                if (part.defined()) {
+                    to.push_back(part);
+                }
             }
         };
         add(comparison.by_kernel, sums_in_one_pass(logits, y),
@@ -247,8 +255,10 @@ bool in_one_pass(const CellLogits& logits) {
 
 void check(const CellLogits& logits, const at::Tensor& y) {
     const std::vector<std::int64_t> pixels = CellSizes::of(logits).pixels();
-    TORCH_CHECK(y.sizes() == at::IntArrayRef(pixels), "mask loss wants masks [E, T, H, W] ",
-                at::IntArrayRef(pixels), ", got ", y.sizes());
+    const at::Tensor& some = logits.rows.defined() ? logits.rows : logits.cells;
+    TORCH_CHECK(y.sizes() == at::IntArrayRef(pixels) && y.device() == some.device(),
+                "mask loss wants masks [E, T, H, W] ", at::IntArrayRef(pixels), " on ",
+                some.device(), ", got ", y.sizes(), " on ", y.device());
 }
 
 }  // namespace

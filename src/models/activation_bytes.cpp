@@ -110,6 +110,9 @@ Activations raise_last(const Activations& found, const BlockSizes& block, std::i
                        std::int64_t peak) {
     for (std::size_t level = std::size(kLevels);
          level-- > 0 && !found.keep.empty() && kLevels[level] > found.keep.back();) {
+        if (kLevels[level] == Keep::kOffloaded) {
+            continue;
+        }
         std::vector<Keep> keep = found.keep;
         keep.back() = kLevels[level];
         Activations raised = Activations::of(std::move(keep), block);

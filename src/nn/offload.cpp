@@ -111,9 +111,7 @@ private:
     void copy(const std::vector<at::Tensor>& tensors, const auto& copy_one) const {
         std::byte* host = pages_->data();
         for (const at::Tensor& tensor : tensors) {
-            if (tensor.nbytes() > 0) {  // an empty one has no address
-                copy_one(host, tensor);
-            }
+            copy_one(host, tensor);
             host += aligned_size(tensor.nbytes());
         }
     }

@@ -50,7 +50,7 @@ PLANNED = "layers=5,heads=4,head_dim=32,frames=4,height=24,width=32,text=32"
 UNIT = 4 * 800 * 128
 AWAY, HERE = "log-sum-exp, and in the host's memory input and attention output", "input, attention output, log-sum-exp"
 KEPT = {
-    2 + 0.2: f"4 blocks keep {AWAY}; 1 blocks keep {HERE}",
+    2 + 0.2: f"4 blocks keep {AWAY}; 1 block keeps {HERE}",
     4 + 0.2: f"3 blocks keep {AWAY}; 2 blocks keep {HERE}",
     5 * 2.05: f"5 blocks keep {HERE}",
     5 * 6.05: "5 blocks keep all products but GELU's input",

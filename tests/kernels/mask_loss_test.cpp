@@ -16,17 +16,18 @@ namespace {
 
 constexpr std::int64_t kEntities = 3, kPixels = 40'003;
 
+MaskSlopes random_slopes() {
+    const auto column = [] { return at::randn({kEntities}, at::kDouble); };
+    return {column(), column(), column(), column(), column()};
+}
+
+std::vector<at::Tensor> listed(const MaskSums& s) {
+    return {s.positives, s.positive_bce, s.all_bce, s.overlap, s.foreground, s.squares};
+}
+
 class MaskLoss : public testing::Test {
 protected:
     MaskLoss() { at::manual_seed(7); }
-
-    static MaskSlopes random_slopes() {
-        const auto column = [] { return at::randn({kEntities}, at::kDouble); };
-        return {column(), column(), column(), column(), column()};
-    }
-    static std::vector<at::Tensor> listed(const MaskSums& s) {
-        return {s.positives, s.positive_bce, s.all_bce, s.overlap, s.foreground, s.squares};
-    }
 
     at::Tensor x_ = at::randn({kEntities, kPixels}) * 6;
     at::Tensor y_ = at::randn({kEntities, kPixels}).gt(1);
@@ -128,16 +129,10 @@ protected:
     static at::Tensor random_masks(const CellLogits& logits) {
         return at::randn(pixel_logits(logits).sizes()).gt(0.5);
     }
-    static MaskSlopes random_slopes() {
-        const auto column = [] { return at::randn({kEntities}, at::kDouble); };
-        return {column(), column(), column(), column(), column()};
-    }
     static std::vector<at::Tensor> all_of(const CellLogits& logits, const at::Tensor& y,
                                           const MaskSlopes& slopes) {
-        const MaskSums s = mask_sums(logits, y);
+        std::vector<at::Tensor> all = listed(mask_sums(logits, y));
         const CellLogits g = mask_gradient(logits, y, slopes);
-        std::vector<at::Tensor> all = {s.positives, s.positive_bce, s.all_bce,
-                                       s.overlap,   s.foreground,   s.squares};
         for (const at::Tensor& part : {g.rows, g.cells}) {
             if (part.defined()) {
                 all.push_back(part);
@@ -153,8 +148,12 @@ TEST_P(MaskCells, MakePixels) {
     const std::int64_t frames = logits.frames;
     const at::Tensor x = pixel_logits(logits)[1];
     ASSERT_EQ(x.sizes(), at::IntArrayRef({frames * (kSteps - 1) + 1, 16 * kHeight, 16 * kCells}));
-    for (const auto& [t, row, column] :
-         {std::tuple{0, 0, 0}, {0, 24, 100}, {1, 7, 5}, {2, 8, 16}, {3, 47, 559}, {4, 33, 31}}) {
+    for (const auto& [t, row, column] : {std::tuple{std::int64_t{0}, 0, 0},
+                                         {0, 24, 100},
+                                         {1, 7, 5},
+                                         {2, 8, 16},
+                                         {3, 47, 559},
+                                         {2 * frames, 33, 31}}) {
         const std::int64_t step = (t + frames - 1) / frames, frame = (t + frames - 1) % frames;
         double wanted = 0;
         if (logits.rows.defined()) {
@@ -249,15 +248,34 @@ TEST_P(MaskCells, AreFiniteForFiniteLogitsAndHideNoOthers) {
     }
     part[2][1][1].select(-1, 3).fill_(std::numeric_limits<float>::quiet_NaN());
     const auto spoilt = all_of(logits, y, random_slopes());
-    for (const std::size_t i : {2, 4, 6}) {
+    for (std::size_t i = 2; i < spoilt.size(); i += 2) {
         EXPECT_TRUE(spoilt[i][2].isnan().any().item<bool>()) << i;
         EXPECT_TRUE(spoilt[i].narrow(0, 0, 2).isfinite().all().item<bool>()) << i;
     }
 }
 
-TEST_P(MaskCells, RefuseMasksOfOtherShapes) {
+TEST_P(MaskCells, OfNoEntityAreNothing) {
+    CellLogits logits = random_logits();
+    for (at::Tensor* part : {&logits.rows, &logits.cells}) {
+        *part = part->defined() ? part->narrow(0, 0, 0) : *part;
+    }
+    const at::Tensor none = at::zeros({0}, at::kDouble);
+    for (const CellLogits& l : {logits, wide(logits)}) {
+        for (const at::Tensor& value : all_of(l, random_masks(l), {none, none, none, none, none})) {
+            EXPECT_EQ(value.numel(), 0);
+        }
+    }
+}
+
+TEST_P(MaskCells, RefuseWhatDoesNotFit) {
     const CellLogits logits = random_logits();
     const at::Tensor y = random_masks(logits);
+    MaskSlopes few = random_slopes();
+    for (at::Tensor* slope :
+         {&few.bce, &few.extra_bce, &few.square, &few.everywhere, &few.inside}) {
+        *slope = slope->narrow(0, 0, 1);
+    }
+    EXPECT_THROW((void)mask_gradient(logits, y, few), c10::Error);
     EXPECT_THROW((void)mask_sums(logits, y.narrow(1, 0, 2)), c10::Error);
     EXPECT_THROW((void)mask_gradient(logits, y.narrow(3, 0, 16), random_slopes()), c10::Error);
 }
@@ -275,6 +293,8 @@ TEST(CellLogits, MustFitEachOther) {
     EXPECT_THROW((void)pixel_logits({}), c10::Error);
     EXPECT_THROW((void)pixel_logits({at::zeros({1, 2, 3, 30}), {}, 4}), c10::Error);
     EXPECT_THROW((void)pixel_logits({rows, at::zeros({1, 2, 3, 2, 512}), 4}), c10::Error);
+    EXPECT_THROW((void)pixel_logits({rows, at::zeros({1, 2, 3, 2, 1024}, at::kDouble), 4}),
+                 c10::Error);
     EXPECT_EQ(pixel_logits({rows, at::zeros({1, 2, 3, 2, 1024}), 4}).sizes(),
               at::IntArrayRef({1, 5, 48, 32}));
 }

@@ -50,7 +50,7 @@ struct CellLogits {
 
 /// The same sums and gradients with y [E, T, H, W]. In float32 one pass each way makes the logits
 /// where it needs them, evaluates what frames share once, and reads masks of bytes as they are;
-/// other dtypes go through pixel_logits().
+/// other dtypes, and a GPU on which that pass fails its check, go through pixel_logits().
 [[nodiscard]] MaskSums mask_sums(const CellLogits& logits, const at::Tensor& y);
 [[nodiscard]] CellLogits mask_gradient(const CellLogits& logits, const at::Tensor& y,
                                        const MaskSlopes& slopes);

@@ -54,8 +54,8 @@ struct Activations {
     std::int64_t num_blocks, const BlockSizes& block, std::int64_t kept,
     std::int64_t peak = std::numeric_limits<std::int64_t>::max());
 
-/// The same, but for the last block the highest level that takes at most `kept` and `peak` bytes:
-/// what it keeps its backward, which comes at once, would make again in the same room.
+/// The same, but for the last block the highest level, on the device, that takes at most `kept` and
+/// `peak` bytes: its backward comes at once, and would make again what it does not keep.
 [[nodiscard]] Activations raise_last(const Activations& found, const BlockSizes& block,
                                      std::int64_t kept, std::int64_t peak);
 

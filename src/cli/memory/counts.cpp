@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kFloatBytes = 4;
 /// Float32 values a pixel, of all frames of a step, in one entity's head, loss and backward: a
-/// pixel's logit and its gradient, what the convolutions keep, a byte of its mask; "affine" has no
-/// pixel's logit.
+/// pixel's logit and its gradient, 2; a byte of its mask, 0.25; rows of cells and what convolutions
+/// keep, 0.1. "affine" has no pixel's logit.
 constexpr double kHeadValues = 2.35, kAffineHeadValues = 0.35;
 
 std::int64_t count_elements(const auto& construct) {

@@ -200,8 +200,8 @@ std::string policy_text(const std::vector<nn::Keep>& keep) {
         while (end < keep.size() && keep[end] == keep[begin]) {
             ++end;
         }
-        text += format("%s%zu blocks keep %s", begin == 0 ? "" : "; ", end - begin,
-                       name_of(keep[begin]));
+        text += format("%s%zu %s %s", begin == 0 ? "" : "; ", end - begin,
+                       end - begin == 1 ? "block keeps" : "blocks keep", name_of(keep[begin]));
         begin = end;
     }
     return text;

@@ -7,8 +7,9 @@
 namespace matrix::kernels::cpu {
 namespace {
 
-constexpr std::int64_t kSide = 16;             ///< pixels of a cell
-constexpr std::int64_t kRun = 32 * kSide;      ///< columns whose sums of values up to 1 fit float32
+constexpr std::int64_t kSide = pass::kCellPixels;
+constexpr std::int64_t kRun =
+    32 * kSide;  ///< columns whose sums, of at most a few a column, fit float32
 constexpr std::int64_t kCell = kSide * kSide;  ///< pixels of a cell in one frame
 
 /// Nothing is taken from 1, so that what is nearly right keeps its digits.
@@ -117,7 +118,7 @@ MATRIX_CPU_INLINE void load_run(const pass::MaskCells& in, const CellRow& at, st
     run.frames = static_cast<float>(frames);
     std::fill_n(run.positives, count, 0.0F);
     const std::uint8_t* y =
-        in.y + at.pixels + frame * at.frame_pixels + pixel_row * in.width + begin;
+        in.y + (at.pixels + frame * at.frame_pixels + pixel_row * in.width + begin);
     for (std::int64_t f = 0; f < frames; ++f, y += at.frame_pixels) {
 #pragma omp simd
         for (std::int64_t i = 0; i < count; ++i) {

@@ -7,7 +7,7 @@
 namespace matrix::kernels::cuda {
 namespace {
 
-constexpr int kSide = 16;  ///< pixels of a cell
+constexpr int kSide = pass::kCellPixels;
 
 /// Nothing is taken from 1, so that what is nearly right keeps its digits.
 struct Pixel {
@@ -103,8 +103,8 @@ __device__ __forceinline__ void for_pixels(const pass::MaskCells& in, const Cell
 
 __global__ void sums(pass::MaskSums a) {
     const CellRow at(a.in);
-    // A thread adds a few hundred values of at most 1, so that float32 is enough; the cross-entropy
-    // has no bound.
+    // A thread adds a few hundred values of at most `frames`, so that float32 is enough; the
+    // cross-entropy has no bound.
     float positives = 0, overlap = 0, foreground = 0, squares = 0;
     double positive_bce = 0, negative_bce = 0;
     for_own<1>(a.in.width, [&](int column) {

@@ -7,6 +7,8 @@
 
 namespace matrix::kernels::pass {
 
+constexpr int kCellPixels = 16;  ///< along each side
+
 /// kernels::CellLogits with masks y [E, frames (steps - 1) + 1, 16 height, width].
 struct MaskCells {
     const float* rows;   ///< [E, steps, height, width] or null

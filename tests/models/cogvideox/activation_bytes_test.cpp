@@ -164,6 +164,13 @@ TEST(RaiseLast, TakesTheHighestLevelThatFits) {
     EXPECT_EQ(raise_last(all, block, products, raised.peak - 1).keep.back(), kAttention);
     EXPECT_EQ(raise_last(all, block, all.kept, all.peak).keep, all.keep);
     EXPECT_TRUE(raise_last(keep_within(0, block, 0).value(), block, 0, 0).keep.empty());
+    for (const std::int64_t blocks :
+         {1, 2}) {  // no room for more than inputs: nothing is offloaded
+        const std::int64_t inputs = blocks * kept_bytes(kInput, block);
+        const Activations least = keep_within(blocks, block, inputs).value();
+        EXPECT_EQ(raise_last(least, block, inputs, least.peak).keep, least.keep);
+        EXPECT_EQ(least.keep.back(), kInput);
+    }
 }
 
 // The budget of the peak counts the backward's work too.
