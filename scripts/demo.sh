@@ -15,7 +15,7 @@ matrix=build/release/bin/matrix
 [ -d "$out/heldout" ] || "$matrix" synth --out "$out/heldout" --clips 16 --seed "$((2 * seed + 1))"
 [ -d "$out/model" ] || "$matrix" init --preset tiny --out "$out/model" --seed "$seed"
 settings=("model.path=$out/model" "data.path=$out/train" "data.cache=$out/cache" "validation.data=$out/heldout"
-    validation.every_steps=250 validation.samples.every_steps=1000 memory.checkpointing=false "train.seed=$seed"
+    validation.every_steps=260 validation.samples.every_steps=1300 memory.checkpointing=false "train.seed=$seed"
     "output=$out/run")
 if [ -n "${CONTROL:-}" ]; then
     settings+=(alignment.sga.weight=0 alignment.spa.weight=0)
