@@ -15,7 +15,7 @@ namespace matrix::kernels {
 namespace {
 
 constexpr double kLargest = 448.0;            // of float8_e4m3fn
-constexpr std::int64_t kColumnsAtOnce = 512;  // of a product whose operands are widened
+constexpr std::int64_t kColumnsAtOnce = 128;  // of a product whose operands are widened
 
 void product_by_definition(const at::Tensor& out, const Fp8Rows& x, const Fp8Rows& w,
                            const at::Tensor& bias) {
@@ -25,12 +25,15 @@ void product_by_definition(const at::Tensor& out, const Fp8Rows& x, const Fp8Row
         const auto part = [&](const at::Tensor& of_outputs) {
             return of_outputs.narrow(0, begin, count);
         };
-        at::Tensor y = at::mm(rows, part(w.values).to(at::kFloat).t());
+        const at::Tensor target = out.narrow(1, begin, count);
+        at::Tensor y =
+            out.scalar_type() == at::kFloat ? target : at::empty(target.sizes(), rows.options());
+        at::mm_out(y, rows, part(w.values).to(at::kFloat).t());
         y.mul_(x.scale).mul_(part(w.scale).t());
         if (bias.defined()) {
             y.add_(part(bias));
         }
-        out.narrow(1, begin, count).copy_(y);
+        target.copy_(y);
     }
 }
 
