@@ -77,6 +77,8 @@ def test_products_in_float8_resume_to_the_same_bits(program, whole_run, tmp_path
     whole = metrics(tmp_path / "whole")
     assert metrics(tmp_path / "rest") == whole[6:]
     assert contents(tmp_path / "rest/adapter") == contents(tmp_path / "whole/adapter")
+    program.train("memory.base=fp8", "train.steps=1", output=tmp_path / "widened")
+    assert metrics(tmp_path / "widened")[0]["loss"] != whole[0]["loss"]
     for here, there in zip(whole, metrics(whole_run)):
         assert here["loss"] != there["loss"] and here["loss"] == pytest.approx(there["loss"], rel=0.1)
 
