@@ -93,6 +93,7 @@ steps() {
     step "A, streamed" --checkpointing on --base streamed
     step "X, streamed" --activation-budget-gib 5 --base streamed
     step "A, fp8" --checkpointing on --base fp8
+    step "A, fp8 products" --checkpointing on --base fp8 --fp8-matmul
 }
 
 peer() {

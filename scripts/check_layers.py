@@ -28,7 +28,7 @@ ARROWS = {
     "models/cogvideox": "models nn tensor_io core",
     "models/vae": "models nn tensor_io core",
     "models/t5": "models nn tensor_io core",
-    "models": "nn tensor_io core",
+    "models": "nn kernels tensor_io core",
     "nn": "kernels core",
     "kernels": "core",
     "diffusion": "core",

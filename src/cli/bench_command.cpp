@@ -52,6 +52,7 @@ void add_step_flags(CLI::App& command, Request& r) {
     command.add_option("--base", r.base, "As memory.base of a run")
         ->check(CLI::IsMember({"resident", "streamed", "fp8"}))
         ->capture_default_str();
+    command.add_flag("--fp8-matmul", r.fp8_matmul, "As memory.fp8_matmul of a run");
     command.add_option("--write-inputs", r.write_inputs,
                        "Write model and inputs of the first step for another program: a directory");
 }

@@ -93,6 +93,10 @@ RunConfig read_run_config(const std::filesystem::path& path,
         faults.push_back("parallel.shard_base: a base that is shared out cannot be " +
                          config.memory.base + " too; set memory.base to \"auto\"");
     }
+    if (config.memory.fp8_matmul && config.memory.base != "fp8") {
+        faults.push_back("memory.fp8_matmul: a base of \"" + config.memory.base +
+                         "\" has no float8 weights to multiply by; set memory.base to \"fp8\"");
+    }
     return config;
 }
 

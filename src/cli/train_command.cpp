@@ -268,7 +268,7 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
     const auto backbone = models::load_cogvideox(
         config.model.path, dtype, device,
         sharded ? std::make_unique<train::ShardedBlocks>(all.subgroup(every_rank(all), "base"))
-                : blocks_at(plan.base));
+                : blocks_at(plan));
     backbone->widen_input(found.channels);
     lora::attach_new(*backbone, config.lora, static_cast<std::uint64_t>(config.train.seed));
     if (start) {

@@ -9,7 +9,7 @@
 #include "kernels/pass/run.h"
 #include "kernels/pass/tensors.h"
 #include "kernels/self_check.h"
-#include "matrix/kernels/linear.h"
+#include "matrix/kernels/fp8.h"
 
 namespace matrix::kernels {
 namespace {
@@ -73,13 +73,18 @@ const float* late_bias(const at::Tensor& hidden, const at::Tensor& b1) {
     return adds_bias_late(hidden) ? pass::data<const float>(b1) : nullptr;
 }
 
-void first_product(at::Tensor hidden, const at::Tensor& x, const at::Tensor& w1,
-                   const at::Tensor& b1) {
-    if (adds_bias_late(hidden)) {
-        at::mm_out(hidden, x, w1.t());
+void product(at::Tensor out, const at::Tensor& x, const LinearMap& map, const at::Tensor& bias) {
+    if (map.weight_scale.defined()) {
+        fp8_product_out(out, fp8_rows(x), {map.weight, map.weight_scale}, bias);
+    } else if (bias.defined()) {
+        at::addmm_out(out, bias, x, map.weight.t());
     } else {
-        at::addmm_out(hidden, b1, x, w1.t());
+        at::mm_out(out, x, map.weight.t());
     }
+}
+
+void first_product(const at::Tensor& hidden, const at::Tensor& x, const LinearMap& first) {
+    product(hidden, x, first, adds_bias_late(hidden) ? at::Tensor() : first.bias);
 }
 
 /// `active` may be `hidden`.
@@ -101,15 +106,22 @@ void activate_backward_(at::Tensor grad, const at::Tensor& hidden, const at::Ten
 }
 
 /// Room for the inner activation of the longest chunk, undefined where it is not wanted.
-at::Tensor chunk_buffer(bool wanted, const at::Tensor& rows, const at::Tensor& w1) {
-    return wanted ? at::empty({feed_forward_chunk_rows(rows.size(0)), w1.size(0)}, rows.options())
+at::Tensor chunk_buffer(bool wanted, const at::Tensor& rows, const LinearMap& first) {
+    return wanted ? at::empty({feed_forward_chunk_rows(rows.size(0)), first.weight.size(0)},
+                              rows.options())
                   : at::Tensor();
 }
 
+/// What a gradient multiplies by.
+at::Tensor wide_weight(const LinearMap& map, const at::Tensor& grad) {
+    return map.weight_scale.defined() ? widened({map.weight, map.weight_scale}, grad.scalar_type())
+                                      : map.weight;
+}
+
 struct FeedForward : torch::autograd::Function<FeedForward> {
-    static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w1,
-                              const at::Tensor& b1, const at::Tensor& w2, const at::Tensor& b2,
-                              FeedForwardMode mode, at::Tensor* hidden_slot) {
+    static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const LinearMap& first,
+                              const LinearMap& second, FeedForwardMode mode,
+                              at::Tensor* hidden_slot) {
         const at::Tensor rows = x.reshape({-1, x.size(-1)});  // [R, D]
         at::Tensor out, kept;                                 // [R, D], [R, I]
         if (mode == FeedForwardMode::kGraphOnly) {
@@ -120,60 +132,69 @@ struct FeedForward : torch::autograd::Function<FeedForward> {
         } else {
             out = at::empty(rows.sizes(), rows.options());
             if (mode == FeedForwardMode::kKeepHidden) {
-                kept = at::empty({rows.size(0), w1.size(0)}, rows.options());
+                kept = at::empty({rows.size(0), first.weight.size(0)}, rows.options());
                 if (hidden_slot != nullptr) {
                     *hidden_slot = kept;
                 }
             }
-            const at::Tensor buffer = chunk_buffer(true, rows, w1);
+            const at::Tensor buffer = chunk_buffer(true, rows, first);
             for_each_chunk(rows.size(0), [&](int64_t begin, int64_t count) {
                 const at::Tensor active = buffer.narrow(0, 0, count);
                 const at::Tensor hidden = kept.defined() ? kept.narrow(0, begin, count) : active;
-                first_product(hidden, rows.narrow(0, begin, count), w1, b1);
-                activate(active, hidden, b1);
-                at::Tensor target = out.narrow(0, begin, count);
-                at::addmm_out(target, b2, active, w2.t());
+                first_product(hidden, rows.narrow(0, begin, count), first);
+                activate(active, hidden, first.bias);
+                product(out.narrow(0, begin, count), active, second, second.bias);
             });
         }
-        ctx->save_for_backward({kept.defined() ? at::Tensor() : rows, kept, w1, b1, w2});
+        ctx->save_for_backward({kept.defined() ? at::Tensor() : rows, kept, first.weight,
+                                first.weight_scale, first.bias, second.weight,
+                                second.weight_scale});
         return out.view(x.sizes());
     }
 
     static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
         const variable_list saved = ctx->get_saved_variables();
-        const at::Tensor &rows = saved[0], &kept = saved[1], &w1 = saved[2], &b1 = saved[3];
+        const at::Tensor &rows = saved[0], &kept = saved[1];
+        LinearMap first, second;
+        first.weight = saved[2];
+        first.weight_scale = saved[3];
+        first.bias = saved[4];
+        second.weight = saved[5];
+        second.weight_scale = saved[6];
         const at::Tensor grad = grads[0].reshape({-1, grads[0].size(-1)});  // [R, D]
+        const at::Tensor w1 = wide_weight(first, grad), w2 = wide_weight(second, grad);
         at::Tensor grad_rows = at::empty({grad.size(0), w1.size(1)}, grad.options());
-        const at::Tensor again = chunk_buffer(!kept.defined(), grad, w1);
-        const at::Tensor buffer = chunk_buffer(true, grad, w1);
+        const at::Tensor again = chunk_buffer(!kept.defined(), grad, first);
+        const at::Tensor buffer = chunk_buffer(true, grad, first);
         for_each_chunk(grad.size(0), [&](int64_t begin, int64_t count) {
             if (again.defined()) {
-                first_product(again.narrow(0, 0, count), rows.narrow(0, begin, count), w1, b1);
+                first_product(again.narrow(0, 0, count), rows.narrow(0, begin, count), first);
             }
             const at::Tensor hidden =
                 kept.defined() ? kept.narrow(0, begin, count) : again.narrow(0, 0, count);
             at::Tensor grad_hidden = buffer.narrow(0, 0, count);
-            at::mm_out(grad_hidden, grad.narrow(0, begin, count), saved[4]);
-            activate_backward_(grad_hidden, hidden, b1);
+            at::mm_out(grad_hidden, grad.narrow(0, begin, count), w2);
+            activate_backward_(grad_hidden, hidden, first.bias);
             at::Tensor target = grad_rows.narrow(0, begin, count);
             at::mm_out(target, grad_hidden, w1);
         });
-        return {grad_rows.view(grads[0].sizes()), {}, {}, {}, {}, {}, {}};
+        return {grad_rows.view(grads[0].sizes()), {}, {}, {}, {}};
     }
 };
 
 }  // namespace
 
-at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1,
-                        const at::Tensor& w2, const at::Tensor& b2, FeedForwardMode mode,
-                        at::Tensor* hidden) {
+at::Tensor feed_forward(const at::Tensor& x, const LinearMap& first, const LinearMap& second,
+                        FeedForwardMode mode, at::Tensor* hidden) {
+    const at::Tensor &w1 = first.weight, &b1 = first.bias, &w2 = second.weight;
     TORCH_CHECK(x.size(-1) == w1.size(1) && w1.size(0) == w2.size(1), "feed_forward: x ", x.sizes(),
                 ", w1 ", w1.sizes(), ", w2 ", w2.sizes());
     TORCH_CHECK(
         b1.numel() == w1.size(0) && b1.is_contiguous() && b1.scalar_type() == x.scalar_type(),
         "feed_forward: b1 ", b1.scalar_type(), " ", b1.sizes(), " for ", x.scalar_type(), " w1 ",
         w1.sizes());
-    return FeedForward::apply(x, w1, b1, w2, b2, mode, hidden);
+    TORCH_CHECK(!first.a.defined() && !second.a.defined(), "feed_forward: a low-rank addition");
+    return FeedForward::apply(x, first, second, mode, hidden);
 }
 
 }  // namespace matrix::kernels

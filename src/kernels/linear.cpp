@@ -5,13 +5,15 @@
 
 #include <algorithm>
 
+#include "matrix/kernels/fp8.h"
+
 namespace matrix::kernels {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr std::size_t kSavedPerMap = 4;  // weight, a, b, low
+constexpr std::size_t kSavedPerMap = 5;  // weight, its scale, a, b, low
 
 at::Tensor as_rows(const at::Tensor& x) {
     return x.reshape({-1, x.size(-1)});
@@ -27,6 +29,11 @@ std::vector<std::int64_t> with_last(at::IntArrayRef shape, std::int64_t last) {
     return sizes;
 }
 
+/// What gradients multiply by.
+at::Tensor wide(const at::Tensor& weight, const at::Tensor& scale, const at::Tensor& like) {
+    return scale.defined() ? widened({weight, scale}, like.scalar_type()) : as_type(weight, like);
+}
+
 /// x a^T over rows.
 at::Tensor low_product(const at::Tensor& rows, const at::Tensor& a) {
     return at::mm(rows, as_type(a, rows).t());
@@ -34,11 +41,21 @@ at::Tensor low_product(const at::Tensor& rows, const at::Tensor& a) {
 
 LinearResult run(const at::Tensor& x, const std::vector<LinearMap>& maps) {
     const at::Tensor rows = as_rows(x);
+    Fp8Rows narrow;  // the rows, for all weights at rest in float8
     LinearResult result;
     for (const LinearMap& map : maps) {
-        const at::Tensor weight = as_type(map.weight, rows).t();
-        at::Tensor y = map.bias.defined() ? at::addmm(as_type(map.bias, rows), rows, weight)
-                                          : at::mm(rows, weight);
+        const at::Tensor bias = map.bias.defined() ? as_type(map.bias, rows) : at::Tensor();
+        at::Tensor y;
+        if (map.weight_scale.defined()) {
+            if (!narrow.values.defined()) {
+                narrow = fp8_rows(rows);
+            }
+            y = at::empty({rows.size(0), map.weight.size(0)}, rows.options());
+            fp8_product_out(y, narrow, {map.weight, map.weight_scale}, bias);
+        } else {
+            const at::Tensor weight = as_type(map.weight, rows).t();
+            y = bias.defined() ? at::addmm(bias, rows, weight) : at::mm(rows, weight);
+        }
         at::Tensor low;
         if (map.a.defined()) {
             low = low_product(rows, map.a);
@@ -70,7 +87,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
         for (std::size_t i = 0; i < maps.size(); ++i) {
             const LinearMap& map = maps[i];
             const at::Tensor& low = result.low[i];
-            saved.insert(saved.end(), {map.weight, map.a, map.b, low});
+            saved.insert(saved.end(), {map.weight, map.weight_scale, map.a, map.b, low});
             scales.push_back(map.scale);
             reads_input = reads_input ||
                           (map.a.defined() &&
@@ -97,13 +114,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
         variable_list result = {at::Tensor()};
         for (std::size_t i = 0; i < grads.size(); ++i) {
             const auto* const of_map = saved.data() + 1 + kSavedPerMap * i;
-            const at::Tensor &weight = of_map[0], &a = of_map[1], &b = of_map[2], &low = of_map[3];
+            const at::Tensor &weight = of_map[0], &weight_scale = of_map[1], &a = of_map[2],
+                             &b = of_map[3], &low = of_map[4];
             at::Tensor grad_a, grad_b;
             if (grads[i].defined()) {
                 const at::Tensor grad = as_rows(grads[i]);
                 shape = with_last(grads[i].sizes(), weight.size(1));
                 if (wants_x) {
-                    accumulate(grad_x, grad, as_type(weight, grad), 1.0);
+                    accumulate(grad_x, grad, wide(weight, weight_scale, grad), 1.0);
                 }
                 if (a.defined() && (wants_x || a.requires_grad())) {
                     const at::Tensor grad_low = at::mm(grad, as_type(b, grad));  // [rows, r]

@@ -3,36 +3,30 @@
 
 #include <utility>
 
+#include "matrix/kernels/fp8.h"
 #include "matrix/models/block_weights.h"
 
 namespace matrix::models {
 namespace {
 
-constexpr double kLargest = 448.0;  // of float8_e4m3fn
-
-/// A matrix as float8_e4m3fn with a float32 scale a row; everything else as it was.
+/// A matrix in float8; everything else as it was, without a scale.
 struct Stored {
-    at::Tensor values;
-    at::Tensor scale;  ///< [rows, 1], or undefined
+    kernels::Fp8Rows rows;
     at::ScalarType dtype;
 
     static Stored of(const at::Tensor& tensor) {
-        if (tensor.dim() != 2) {
-            return {tensor, {}, tensor.scalar_type()};
-        }
-        const at::Tensor wide = tensor.to(at::kFloat);
-        const at::Tensor largest = wide.abs().amax(1, true);
-        // A row of zeros has no scale to find.
-        const at::Tensor scale = at::where(largest > 0, largest / kLargest, at::ones_like(largest));
-        return {(wide / scale).to(at::kFloat8_e4m3fn), scale, tensor.scalar_type()};
+        return {tensor.dim() == 2 ? kernels::fp8_rows(tensor) : kernels::Fp8Rows{tensor, {}},
+                tensor.scalar_type()};
     }
     [[nodiscard]] at::Tensor restored() const {
-        return scale.defined() ? values.to(at::kFloat).mul_(scale).to(dtype) : values;
+        return rows.scale.defined() ? kernels::widened(rows, dtype) : rows.values;
     }
 };
 
 class Fp8Blocks final : public BlockWeights {
 public:
+    explicit Fp8Blocks(Fp8Use use) : use_(use) {}
+
     std::vector<at::Tensor> adopt(std::vector<at::Tensor> tensors) override {
         const at::NoGradGuard no_grad;
         std::vector<Stored> block;
@@ -48,20 +42,30 @@ public:
         const at::NoGradGuard no_grad;
         std::vector<at::Tensor> tensors;
         for (const Stored& stored : blocks_.at(static_cast<std::size_t>(block))) {
-            tensors.push_back(stored.restored());
+            tensors.push_back(use_ == Fp8Use::kWidened ? stored.restored() : stored.rows.values);
         }
         return tensors;
+    }
+    std::vector<at::Tensor> scales(std::int64_t block) const override {
+        std::vector<at::Tensor> scales;
+        if (use_ == Fp8Use::kAtRest) {
+            for (const Stored& stored : blocks_.at(static_cast<std::size_t>(block))) {
+                scales.push_back(stored.rows.scale);
+            }
+        }
+        return scales;
     }
     void prefetch(std::int64_t) override {}
 
 private:
+    Fp8Use use_;
     std::vector<std::vector<Stored>> blocks_;
 };
 
 }  // namespace
 
-std::unique_ptr<BlockWeights> fp8_blocks() {
-    return std::make_unique<Fp8Blocks>();
+std::unique_ptr<BlockWeights> fp8_blocks(Fp8Use use) {
+    return std::make_unique<Fp8Blocks>(use);
 }
 
 }  // namespace matrix::models

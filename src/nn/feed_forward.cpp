@@ -9,7 +9,7 @@ namespace matrix::nn {
 at::Tensor FeedForward::operator()(const at::Tensor& x, RecomputeMemo& memo) const {
     using Mode = kernels::FeedForwardMode;
     const auto run = [&](Mode mode, at::Tensor* hidden) {
-        return kernels::feed_forward(x, in.weight, in.bias, out.weight, out.bias, mode, hidden);
+        return kernels::feed_forward(x, in.frozen(), out.frozen(), mode, hidden);
     };
     if (memo.recomputing) {
         at::Tensor hidden = RecomputeMemo::take(memo.hidden).value_or(at::Tensor());

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "matrix/kernels/fp8.h"
+
 namespace matrix::nn {
 namespace {
 
@@ -13,7 +15,9 @@ at::Tensor as_matrix(const at::Tensor& weight, const at::Tensor& x) {
 }  // namespace
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-    const at::Tensor matrix = as_matrix(weight, x);
+    const at::Tensor matrix = weight_scale.defined()
+                                  ? kernels::widened({weight, weight_scale}, x.scalar_type())
+                                  : as_matrix(weight, x);
     const at::Tensor offset = bias.defined() ? bias.to(x.scalar_type()) : at::Tensor();
     at::Tensor y;  // [..., out]
     if (added_features == 0) {
@@ -37,7 +41,7 @@ kernels::LinearMap Linear::frozen() const {
     TORCH_CHECK(
         added_features == 0 && !weight.requires_grad() && !(bias.defined() && bias.requires_grad()),
         "a linear of weight ", weight.sizes(), " is not frozen");
-    kernels::LinearMap map{weight, bias, {}, {}, 1.0};
+    kernels::LinearMap map{weight, bias, {}, {}, 1.0, weight_scale};
     if (delta) {
         map.a = delta->a;
         map.b = delta->b;

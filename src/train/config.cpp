@@ -79,8 +79,13 @@ FieldTable fields(MemoryConfig& c) {
         .add("base", c.base,
              "Where the frozen blocks live: on the device; in the host's memory, from where they "
              "are copied while others run; or on the device as float8_e4m3fn, widened when they "
-             "run. \"auto\": resident, or streamed where device_budget_gib asks for it.")
+             "run unless fp8_matmul multiplies by them. \"auto\": resident, or streamed where "
+             "device_budget_gib asks for it.")
         .one_of({"auto", "resident", "streamed", "fp8"});
+    table.add("fp8_matmul", c.fp8_matmul,
+              "With base \"fp8\": the blocks' attention projections and feed-forwards multiply "
+              "float8 by float8, activations row by row as the weights. Forward alone: low-rank "
+              "deltas and gradients keep model.dtype.");
     return table;
 }
 

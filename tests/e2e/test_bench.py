@@ -67,17 +67,22 @@ def planned(matrix, *more):
 def test_peaks_are_as_planned(matrix, alignment):
     ways = [("--activation-budget-gib", f"{units * UNIT / 2**30:.7f}") for units in KEPT]
     ways += [("--base", "streamed"), ("--base", "fp8"), ("--base", "streamed", *ways[0])]
+    ways += [("--base", "fp8", "--fp8-matmul", *more) for more in ((), ways[0], ways[4])]
     results = [planned(matrix, *way, *alignment) for way in ways]
     assert [result["conditions"]["keep"] for result in results[: len(KEPT)]] == list(KEPT.values())
     away = [result["peak_bytes"]["in_host"]["activations"] for result in results]
-    assert away == [4 * 2 * UNIT, 3 * 2 * UNIT, 0, 0, 0, 0, 0, 4 * 2 * UNIT]
-    assert [result["peak_bytes"]["in_host"]["weights"] > 0 for result in results] == [False] * 5 + [True, False, True]
+    assert away == [4 * 2 * UNIT, 3 * 2 * UNIT, 0, 0, 0, 0, 0, 4 * 2 * UNIT, 0, 4 * 2 * UNIT, 0]
+    assert [result["peak_bytes"]["in_host"]["weights"] > 0 for result in results] == [False] * 5 + [True, False, True] + [False] * 3
     for way, result in zip(ways, results):
         memory = result["peak_bytes"]
         assert memory["device"] == pytest.approx(memory["planned"], rel=0.05), way
     # Equal bits of the gradients, whatever is kept and wherever the base is.
-    exact = [(r["loss"], r["grad_norm"], r["last_loss"]) for r, way in zip(results, ways) if "fp8" not in way]
-    assert len(set(exact)) == 1
+    bits = {way: (r["loss"], r["grad_norm"], r["last_loss"]) for r, way in zip(results, ways)}
+    kinds = {
+        name: {bits[way] for way in ways if ("fp8" in way, "--fp8-matmul" in way) == name}
+        for name in ((False, False), (True, False), (True, True))
+    }
+    assert [len(kind) for kind in kinds.values()] == [1, 1, 1] and len(set.union(*kinds.values())) == 3
     again = [result["flop_parts"]["recomputed"] for result in results[: len(KEPT)]]
     assert again[0] == again[1] == again[2] > again[3] > again[4] == 0
 
@@ -143,6 +148,8 @@ def test_table_has_units(matrix):
         (("--shape", SHAPE, "--checkpointing", "some"), "--checkpointing"),
         (("--shape", SHAPE, "--dtype", "float16"), "--dtype"),
         (("--shape", SHAPE, "--steps", "0"), "--steps"),
+        (("--shape", SHAPE, "--fp8-matmul"), "--fp8-matmul"),
+        (("--shape", SHAPE, "--fp8-matmul", "--base", "streamed"), "--fp8-matmul"),
     ],
 )
 def test_bad_step_is_one_line(matrix, arguments, word):

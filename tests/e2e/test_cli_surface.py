@@ -36,7 +36,7 @@ SURFACE = {
                        "--dynamic-cfg", "--config", "--index", "--cmg-blocks", "--cag-blocks",
                        "--perturbation-scale"},
     "bench step": BENCH_SHAPE | {"--rank", "--blocks", "--input-projection", "--sga-blocks", "--spa-blocks",
-                                 "--checkpointing", "--activation-budget-gib", "--base", "--write-inputs"},
+                                 "--checkpointing", "--activation-budget-gib", "--base", "--fp8-matmul", "--write-inputs"},
     **{f"bench {target}": BENCH_SHAPE for target in ("forward", "attention", "readout", "data")},
     **{f"bench {target}": BENCH for target in ("vae", "t5", "load")},
     "check model": COMMON | {"--json"},

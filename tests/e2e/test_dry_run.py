@@ -138,6 +138,21 @@ def test_a_smaller_base(paper):
     assert weights["resident"] == pytest.approx(10.48, abs=0.02)
 
 
+def test_float8_products_widen_the_feed_forward_alone(paper):
+    fp8 = ("memory.base=fp8", "memory.checkpointing=false")
+    widened, multiplied = plan(paper, *fp8), plan(paper, *fp8, "memory.fp8_matmul=true")
+    assert widened["weights"] == multiplied["weights"]
+    # Four projections less, in bfloat16.
+    assert widened["backward"] - multiplied["backward"] == pytest.approx(4 * 3072**2 * 2 / GIB, abs=0.01)
+
+
+@pytest.mark.parametrize("base", ["auto", "resident", "streamed"])
+def test_float8_products_want_a_float8_base(paper, base):
+    assignments = ("--set", f"memory.base={base}", "--set", "memory.fp8_matmul=true")
+    [line] = paper.faults("train", "--config", "model/run.json", "--dry-run", *assignments, code=2)
+    assert line.startswith("memory.fp8_matmul: ") and f'"{base}"' in line and 'memory.base to "fp8"' in line
+
+
 def test_counts_what_the_step_has_beside_it(paper):
     base = plan(paper)
     # Probabilities: float32 gradients of q and k, and a second attention with its backward, of 17776 rows.

@@ -70,6 +70,19 @@ def test_another_output_continues_a_checkpoint(program, whole_run, tmp_path):
     assert contents(whole_run) == before
 
 
+def test_products_in_float8_resume_to_the_same_bits(program, whole_run, tmp_path):
+    fp8 = ("memory.base=fp8", "memory.fp8_matmul=true")
+    program.train(*fp8, output=tmp_path / "whole")
+    program.train(*fp8, output=tmp_path / "rest", resume=tmp_path / "whole/checkpoints/step-00000006")
+    whole = metrics(tmp_path / "whole")
+    assert metrics(tmp_path / "rest") == whole[6:]
+    assert contents(tmp_path / "rest/adapter") == contents(tmp_path / "whole/adapter")
+    program.train("memory.base=fp8", "train.steps=1", output=tmp_path / "widened")
+    assert metrics(tmp_path / "widened")[0]["loss"] != whole[0]["loss"]
+    for here, there in zip(whole, metrics(whole_run)):
+        assert here["loss"] != there["loss"] and here["loss"] == pytest.approx(there["loss"], rel=0.1)
+
+
 def test_an_existing_run_is_not_started_over(program, whole_run):
     before = contents(whole_run)
     [line] = program.train_faults(output=whole_run, code=2)

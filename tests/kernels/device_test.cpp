@@ -12,6 +12,7 @@
 #include "kernels/attention_choice.h"
 #include "matrix/kernels/adamw.h"
 #include "matrix/kernels/feed_forward.h"
+#include "matrix/kernels/fp8.h"
 #include "matrix/kernels/mask_loss.h"
 #include "matrix/kernels/modulation.h"
 #include "matrix/kernels/rotary.h"
@@ -109,11 +110,30 @@ TEST_P(OnGpu, FeedForward) {
     for (const auto mode : {FeedForwardMode::kKeepHidden, FeedForwardMode::kRecompute}) {
         expect_like_cpu(
             [&](const Tensors& x, const Tensors& c) {
-                return feed_forward(x[0], c[0], c[1], c[2], c[3], mode);
+                return feed_forward(x[0], {c[0], c[1], {}, {}, 1.0, {}},
+                                    {c[2], c[3], {}, {}, 1.0, {}}, mode);
             },
             {at::randn({1, 700, 64})},
             {at::randn({256, 64}) / 8, at::randn({256}), at::randn({64, 256}) / 16,
              at::randn({64})});
+    }
+}
+
+// An odd number of rows, and widths that a GPU takes and that it does not.
+TEST_P(OnGpu, Fp8Product) {
+    const at::Device gpu(at::kCUDA, 0);
+    for (const std::int64_t width : {96, 40}) {
+        const at::Tensor x = at::randn({333, width}).to(GetParam()),
+                         w = at::randn({160, width}).to(GetParam()),
+                         bias = at::randn({160}).to(GetParam());
+        std::vector<at::Tensor> results;
+        for (const at::Device device : {at::Device(at::kCPU), gpu}) {
+            results.push_back(at::empty({333, 160}, x.options().device(device)));
+            fp8_product_out(results.back(), fp8_rows(x.to(device)), fp8_rows(w.to(device)),
+                            bias.to(device));
+        }
+        test::expect_close(results[1], results[0], GetParam() == at::kFloat ? 2e-5 : 1e-2,
+                           "product");
     }
 }
 

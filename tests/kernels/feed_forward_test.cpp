@@ -10,13 +10,17 @@
 namespace matrix::kernels {
 namespace {
 
+LinearMap map(const at::Tensor& weight, const at::Tensor& bias) {
+    return {weight, bias, {}, {}, 1.0, {}};
+}
+
 class FeedForward : public testing::TestWithParam<std::int64_t> {
 protected:
     FeedForward() { at::manual_seed(2); }
 
     [[nodiscard]] at::Tensor run(const at::Tensor& x, FeedForwardMode mode) const {
         const auto as = [&](const at::Tensor& t) { return t.to(x.scalar_type()); };
-        return feed_forward(x, as(w1_), as(b1_), as(w2_), as(b2_), mode);
+        return feed_forward(x, map(as(w1_), as(b1_)), map(as(w2_), as(b2_)), mode);
     }
     /// The definition, in the dtype of x.
     [[nodiscard]] at::Tensor plain(const at::Tensor& x) const {
@@ -80,7 +84,8 @@ INSTANTIATE_TEST_SUITE_P(Rows, FeedForward, testing::Values(5, 3000));
 /// GELU alone, as the feed-forward of one channel.
 at::Tensor gelu_alone(const at::Tensor& x) {
     const at::Tensor one = at::ones({1, 1}), zero = at::zeros({1});
-    return feed_forward(x.view({1, -1, 1}), one, zero, one, zero, FeedForwardMode::kKeepHidden)
+    return feed_forward(x.view({1, -1, 1}), map(one, zero), map(one, zero),
+                        FeedForwardMode::kKeepHidden)
         .view(-1);
 }
 
@@ -115,10 +120,11 @@ TEST(Gelu, StaysFiniteFarOutAndKeepsWhatIsNoNumber) {
 
 TEST(FeedForwardShapes, AreChecked) {
     const at::Tensor x = at::randn({1, 2, 6}), w = at::randn({8, 5});
-    EXPECT_THROW((void)feed_forward(x, w, {}, w, {}, FeedForwardMode::kRecompute), c10::Error);
+    EXPECT_THROW((void)feed_forward(x, map(w, {}), map(w, {}), FeedForwardMode::kRecompute),
+                 c10::Error);
     const at::Tensor w1 = at::randn({8, 6}), w2 = at::randn({6, 8}), b2 = at::randn({6});
     for (const at::Tensor& b1 : {at::randn({7}), at::randn({8}).to(at::kDouble)}) {
-        EXPECT_THROW((void)feed_forward(x, w1, b1, w2, b2, FeedForwardMode::kRecompute),
+        EXPECT_THROW((void)feed_forward(x, map(w1, b1), map(w2, b2), FeedForwardMode::kRecompute),
                      c10::Error);
     }
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "matrix/kernels/linear.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
@@ -21,15 +23,15 @@ enum class FeedForwardMode {
                   ///< again for its gradients needs none of them
 };
 
-/// GELU(x w1^T + b1) w2^T + b2 with the tanh approximation, both products frozen: x [B, S, D], w1
-/// [I, D], b1 [I], w2 [D, I], b2 [D]. Differentiable in x. Runs over chunks of rows, so that the
+/// second(GELU(first(x))) with the tanh approximation, both maps frozen, with a bias and without a
+/// low-rank addition: x [B, S, D], first [I, D], second [D, I]. A weight at rest in float8
+/// multiplies in float8, forward. Differentiable in x. Runs over chunks of rows, so that the
 /// [rows, I] buffers stay small; the chunks are the same in every mode and so are the bits of the
 /// result. `hidden` [B S, I], the GELU's input, may be given for it to go from one call to another:
 /// kKeepHidden fills it, kGraphOnly reads it where it is defined, and x's values are not needed
 /// then.
-[[nodiscard]] at::Tensor feed_forward(const at::Tensor& x, const at::Tensor& w1,
-                                      const at::Tensor& b1, const at::Tensor& w2,
-                                      const at::Tensor& b2, FeedForwardMode mode,
+[[nodiscard]] at::Tensor feed_forward(const at::Tensor& x, const LinearMap& first,
+                                      const LinearMap& second, FeedForwardMode mode,
                                       at::Tensor* hidden = nullptr);
 
 }  // namespace matrix::kernels

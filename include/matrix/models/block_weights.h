@@ -20,6 +20,11 @@ public:
     /// The block's tensors, in the order in which they were adopted, or none where what stands in
     /// is the tensors themselves. They stay as long as somebody holds them, a graph for instance.
     [[nodiscard]] virtual std::vector<at::Tensor> acquire(std::int64_t block) = 0;
+    /// For each tensor of acquire(block) that is float8_e4m3fn, the float32 scales [rows, 1] that
+    /// its rows are to be multiplied by, undefined for the others; none where no tensor is.
+    [[nodiscard]] virtual std::vector<at::Tensor> scales(std::int64_t /*block*/) const {
+        return {};
+    }
     /// The block will be acquired soon; there may be no such block.
     virtual void prefetch(std::int64_t block) = 0;
 };
@@ -35,8 +40,14 @@ inline constexpr std::int64_t kStreamedBlocks = 3;
 /// two that a copy beside the computation brings in its direction.
 [[nodiscard]] std::unique_ptr<BlockWeights> streamed_blocks();
 
+/// What a block gets of the matrices that rest in float8.
+enum class Fp8Use {
+    kWidened,  ///< in the dtype that they came in
+    kAtRest,   ///< as they are, with their scales()
+};
+
 /// Matrices rest on the device as float8_e4m3fn, each row with a float32 scale that its largest
-/// value fills, and are widened when their block runs.
-[[nodiscard]] std::unique_ptr<BlockWeights> fp8_blocks();
+/// value fills (kernels/fp8.h).
+[[nodiscard]] std::unique_ptr<BlockWeights> fp8_blocks(Fp8Use use = Fp8Use::kWidened);
 
 }  // namespace matrix::models

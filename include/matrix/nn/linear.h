@@ -29,6 +29,9 @@ struct Linear {
     /// Trailing input features that were added to the layer. Their product is a sum of its own: as
     /// one sum, zeros there could still move where a matrix product splits it, and so its last bit.
     std::int64_t added_features = 0;
+    /// Float32 [out, 1] of a frozen weight at rest in float8, else undefined. frozen() multiplies
+    /// in float8, the operator widens the weight.
+    at::Tensor weight_scale;
 
     /// x [..., in] to [..., out].
     [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;

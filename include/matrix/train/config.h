@@ -40,6 +40,7 @@ struct MemoryConfig {
     std::optional<double> activation_budget_gib;
     std::optional<double> device_budget_gib;  ///< empty: "auto"
     std::string base = "auto";
+    bool fp8_matmul = false;
 };
 
 struct ParallelConfig {

@@ -24,6 +24,7 @@ struct Request {
     std::string checkpointing = "on";
     double activation_budget_gib = 0.0;  ///< 0: none
     std::string base = "resident";
+    bool fp8_matmul = false;
     std::string dtype_name = "float32";
     std::string device_name = "cpu";
     std::int64_t threads = 0;  ///< 0: as many as PyTorch takes

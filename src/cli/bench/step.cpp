@@ -40,6 +40,7 @@ nlohmann::json conditions(const Request& request, const Training& training) {
     json["checkpointing"] = request.checkpointing == "on";
     json["keep"] = training.plan().policy;
     json["base"] = training.plan().base;
+    json["fp8_matmul"] = training.plan().fp8_matmul;
     json["dtype"] = request.dtype_name;
     json["seed"] = request.seed;
     json["warmup"] = request.warmup;

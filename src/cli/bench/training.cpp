@@ -120,6 +120,10 @@ RunConfig run_config(const Request& request, const Shape& shape, const lora::Lor
         config.memory.activation_budget_gib = request.activation_budget_gib;
     }
     config.memory.base = request.base;
+    config.memory.fp8_matmul = request.fp8_matmul;
+    if (request.fp8_matmul && request.base != "fp8") {
+        throw UsageError("--fp8-matmul: wants --base fp8, not " + request.base);
+    }
     return config;
 }
 
@@ -200,7 +204,7 @@ Training::Training(const Request& request)
       schedule_(training_schedule()),
       model_(random_model(shape_, seed_, request.dtype(), request.device(),
                           request.write_inputs.empty() ? nullptr : &kept_weights_,
-                          blocks_at(plan_.base))),
+                          blocks_at(plan_))),
       objective_(alignment::make_matrix_objective(alignment_, seed_, request.device())),
       batch_(random_batch(shape_, batch_size_, seed_, alignment_.sga || alignment_.spa)),
       optimizer_(make_parameters(), optimizer_config_, alignment_.head_learning_rate),

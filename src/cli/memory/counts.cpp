@@ -84,6 +84,7 @@ BaseWeights::BaseWeights(const models::CogVideoXConfig& model) : num_blocks(mode
                 std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
             in_blocks += count;
             modulating += key.find(".linear.") != std::string::npos ? count : 0;
+            feeding += key.find(".ff.") != std::string::npos && shape.size() == 2 ? count : 0;
         }
     }
 }
@@ -101,8 +102,10 @@ std::int64_t BaseWeights::bytes(const std::string& base, std::int64_t dtype_byte
     return base == "fp8" ? outside + in_blocks : elements * dtype_bytes;
 }
 
-std::int64_t BaseWeights::widened_bytes(const std::string& base, std::int64_t dtype_bytes) const {
-    return base == "fp8" ? (in_blocks - modulating) / num_blocks * dtype_bytes : 0;
+std::int64_t BaseWeights::widened_bytes(const std::string& base, bool fp8_matmul,
+                                        std::int64_t dtype_bytes) const {
+    const std::int64_t wide = fp8_matmul ? feeding : in_blocks - modulating;
+    return base == "fp8" ? wide / num_blocks * dtype_bytes : 0;
 }
 
 Trained::Trained(const RunConfig& config, const models::CogVideoXConfig& model) {

@@ -36,6 +36,7 @@ struct BaseWeights {
     std::int64_t elements = 0;
     std::int64_t in_blocks = 0;   ///< of them
     std::int64_t modulating = 0;  ///< of those, what makes shifts, scales and gates
+    std::int64_t feeding = 0;     ///< of those, the matrices of the feed-forwards
     std::int64_t num_blocks = 0;
 
     explicit BaseWeights(const models::CogVideoXConfig& model);
@@ -45,8 +46,8 @@ struct BaseWeights {
     [[nodiscard]] std::int64_t bytes(const std::string& base, std::int64_t dtype_bytes,
                                      std::int64_t sharing_ranks) const;
     /// Of the block that is differentiated, where it rests in float8. What modulates it is not
-    /// kept.
-    [[nodiscard]] std::int64_t widened_bytes(const std::string& base,
+    /// kept; with float8 products only the feed-forward is wide while it is differentiated.
+    [[nodiscard]] std::int64_t widened_bytes(const std::string& base, bool fp8_matmul,
                                              std::int64_t dtype_bytes) const;
 };
 

@@ -78,7 +78,7 @@ public:
         return base.bytes(where, sizes.dtype_bytes, sharing_ranks);
     }
     [[nodiscard]] std::int64_t widened_bytes(const std::string& where) const {
-        return base.widened_bytes(where, sizes.dtype_bytes);
+        return base.widened_bytes(where, config.memory.fp8_matmul, sizes.dtype_bytes);
     }
     /// Of blocks that rest in the host's memory.
     [[nodiscard]] std::int64_t host_base_bytes(const std::string& where) const {
@@ -217,6 +217,7 @@ std::string base_text(const Planner& planner, const std::string& where) {
         text += ", blocks streamed from the host's memory";
     } else if (where == "fp8") {
         text += ", blocks at rest in float8";
+        text += planner.config.memory.fp8_matmul ? " and multiplied in it" : "";
     }
     return text;
 }
@@ -332,10 +333,11 @@ std::int64_t MemoryPlan::bytes_of(const std::string& item) const {
     return found == items.end() ? 0 : found->bytes;
 }
 
-std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base) {
-    return base == "streamed" ? models::streamed_blocks()
-           : base == "fp8"    ? models::fp8_blocks()
-                              : models::resident_blocks();
+std::unique_ptr<models::BlockWeights> blocks_at(const MemoryPlan& plan) {
+    using Use = models::Fp8Use;
+    return plan.base == "streamed" ? models::streamed_blocks()
+           : plan.base == "fp8" ? models::fp8_blocks(plan.fp8_matmul ? Use::kAtRest : Use::kWidened)
+                                : models::resident_blocks();
 }
 
 MemoryPlan memory_plan(const RunConfig& config, std::int64_t num_ranks,
@@ -358,6 +360,7 @@ MemoryPlan memory_plan(const RunConfig& config, const models::CogVideoXConfig& m
 
     MemoryPlan plan;
     plan.base = choice.base;
+    plan.fp8_matmul = config.memory.fp8_matmul;
     plan.policy = policy_text(choice.activations.keep);
     // Blocks below the lowest that trains keep nothing, whatever stands there.
     plan.keep.assign(static_cast<std::size_t>(model.num_layers - planner.blocks),

@@ -23,6 +23,7 @@ struct MemoryPlan {
     std::vector<Item> items;
     std::vector<std::string> notes;
     std::string base;                                     ///< "resident", "streamed" or "fp8"
+    bool fp8_matmul = false;                              ///< of an "fp8" base
     std::string policy;                                   ///< what blocks keep, for people
     std::vector<nn::Keep> keep;                           ///< of every block
     std::int64_t host_weights = 0, host_activations = 0;  ///< bytes in the host's memory
@@ -55,7 +56,7 @@ struct MemoryPlan {
 /// "1.25 GiB".
 [[nodiscard]] std::string gib_text(std::int64_t bytes);
 
-/// Where the frozen blocks live by a plan's `base`.
-[[nodiscard]] std::unique_ptr<models::BlockWeights> blocks_at(const std::string& base);
+/// Where the frozen blocks live by a plan.
+[[nodiscard]] std::unique_ptr<models::BlockWeights> blocks_at(const MemoryPlan& plan);
 
 }  // namespace matrix::cli

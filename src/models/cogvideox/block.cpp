@@ -62,35 +62,41 @@ std::vector<at::Tensor> CogVideoXBlock::run(const at::Tensor& x, const BlockCont
     return tap ? std::vector<at::Tensor>{out, attended.tap} : std::vector<at::Tensor>{out};
 }
 
-std::vector<at::Tensor*> CogVideoXBlock::weight_slots() {
-    std::vector<at::Tensor*> slots;
+std::vector<CogVideoXBlock::Slot> CogVideoXBlock::weight_slots() {
+    std::vector<Slot> slots;
     for (nn::Linear* linear : {&norm1.linear, &attn1.to_q, &attn1.to_k, &attn1.to_v, &attn1.to_out,
                                &norm2.linear, &ff.in, &ff.out}) {
-        slots.insert(slots.end(), {&linear->weight, &linear->bias});
+        slots.insert(slots.end(),
+                     {{&linear->weight, &linear->weight_scale}, {&linear->bias, nullptr}});
     }
     for (nn::LayerNorm* norm : {&norm1.norm, &attn1.norm_q, &attn1.norm_k, &norm2.norm}) {
-        slots.insert(slots.end(), {&norm->weight, &norm->bias});
+        slots.insert(slots.end(), {{&norm->weight, nullptr}, {&norm->bias, nullptr}});
     }
-    std::erase_if(slots, [](const at::Tensor* tensor) { return !tensor->defined(); });
+    std::erase_if(slots, [](const Slot& slot) { return !slot.tensor->defined(); });
     return slots;
 }
 
 std::vector<at::Tensor> CogVideoXBlock::weights() const {
     CogVideoXBlock same = *this;  // whose slots may be written to
     std::vector<at::Tensor> tensors;
-    for (const at::Tensor* slot : same.weight_slots()) {
-        tensors.push_back(*slot);
+    for (const Slot& slot : same.weight_slots()) {
+        tensors.push_back(*slot.tensor);
     }
     return tensors;
 }
 
-CogVideoXBlock CogVideoXBlock::with_weights(const std::vector<at::Tensor>& weights) const {
+CogVideoXBlock CogVideoXBlock::with_weights(const std::vector<at::Tensor>& weights,
+                                            const std::vector<at::Tensor>& scales) const {
     CogVideoXBlock block = *this;
-    const std::vector<at::Tensor*> slots = block.weight_slots();
-    TORCH_CHECK(slots.size() == weights.size(), "a block of ", slots.size(), " tensors got ",
-                weights.size());
+    const std::vector<Slot> slots = block.weight_slots();
+    TORCH_CHECK(slots.size() == weights.size() && (scales.empty() || scales.size() == slots.size()),
+                "a block of ", slots.size(), " tensors got ", weights.size(), " and ",
+                scales.size(), " scales");
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        *slots[i] = weights[i];
+        *slots[i].tensor = weights[i];
+        if (slots[i].scale != nullptr && !scales.empty()) {
+            *slots[i].scale = scales[i];
+        }
     }
     return block;
 }

@@ -39,8 +39,9 @@ struct CogVideoXBlock {
 
     /// The tensors that no adapter touches, in a fixed order: what BlockWeights hold.
     [[nodiscard]] std::vector<at::Tensor> weights() const;
-    /// This block with others in their place.
-    [[nodiscard]] CogVideoXBlock with_weights(const std::vector<at::Tensor>& weights) const;
+    /// This block with others in their place, and the scales of those in float8, if there are any.
+    [[nodiscard]] CogVideoXBlock with_weights(const std::vector<at::Tensor>& weights,
+                                              const std::vector<at::Tensor>& scales = {}) const;
 
     /// The tensors of this block that require a gradient.
     [[nodiscard]] std::vector<at::Tensor> trainable() const;
@@ -51,7 +52,11 @@ struct CogVideoXBlock {
     nn::FeedForward ff;
 
 private:
-    [[nodiscard]] std::vector<at::Tensor*> weight_slots();
+    struct Slot {
+        at::Tensor* tensor;
+        at::Tensor* scale;  ///< null where there can be none
+    };
+    [[nodiscard]] std::vector<Slot> weight_slots();
 };
 
 }  // namespace matrix::models

@@ -267,7 +267,7 @@ CogVideoXBlock CogVideoXTransformer::Impl::loaded(const CogVideoXBlock& block, s
                                                   std::int64_t next) const {
     const std::vector<at::Tensor> weights = block_weights->acquire(index);
     block_weights->prefetch(next);
-    return weights.empty() ? block : block.with_weights(weights);
+    return weights.empty() ? block : block.with_weights(weights, block_weights->scales(index));
 }
 
 BackboneOutput CogVideoXTransformer::forward(const BackboneInput& input,

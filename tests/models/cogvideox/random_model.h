@@ -39,14 +39,15 @@ inline CogVideoXConfig random_config() {
 
 /// Equal configs give equal weights, wherever they are held.
 inline CogVideoXTransformer random_model(
-    const CogVideoXConfig& config,
-    std::unique_ptr<BlockWeights> block_weights = resident_blocks()) {
-    tensor_io::GeneratedWeights weights([](const std::string& key, at::IntArrayRef shape) {
+    const CogVideoXConfig& config, std::unique_ptr<BlockWeights> block_weights = resident_blocks(),
+    at::ScalarType dtype = at::kFloat) {
+    tensor_io::GeneratedWeights weights([dtype](const std::string& key, at::IntArrayRef shape) {
         const at::Tensor values = random_tensor(shape, key);
         const bool is_norm_weight = shape.size() == 1 && key.ends_with(".weight");
-        return is_norm_weight     ? 1 + 0.3 * values
-               : shape.size() > 1 ? values / std::sqrt(values[0].numel())
-                                  : 0.3 * values;
+        return (is_norm_weight     ? 1 + 0.3 * values
+                : shape.size() > 1 ? values / std::sqrt(values[0].numel())
+                                   : 0.3 * values)
+            .to(dtype);
     });
     return {config, weights, std::move(block_weights)};
 }
@@ -76,12 +77,17 @@ inline BackboneInput random_input() {
             random_tensor({2, 8, 10}, "encoder_hidden_states"), at::tensor({150, 800}, at::kLong)};
 }
 
-/// The sample of random_input() and the gradients of a LoRA and the input projection, by name.
+/// The sample of random_input(), in the model's dtype, and the gradients of a LoRA and the input
+/// projection, by name.
 inline std::map<std::string, at::Tensor> differentiated(CogVideoXTransformer& model,
                                                         nn::Keep keep) {
     const auto leaves = attach_random_lora(model);
-    const BackboneOutput output = model.forward(random_input(), {{}, {keep}, nullptr});
-    torch::autograd::backward({output.sample}, {random_tensor(output.sample.sizes(), "cotangent")});
+    BackboneInput input = random_input();
+    input.hidden_states = input.hidden_states.to(model.dtype());
+    input.encoder_hidden_states = input.encoder_hidden_states.to(model.dtype());
+    const BackboneOutput output = model.forward(input, {{}, {keep}, nullptr});
+    torch::autograd::backward(
+        {output.sample}, {random_tensor(output.sample.sizes(), "cotangent").to(model.dtype())});
     std::map<std::string, at::Tensor> values = {{"sample", output.sample.detach()}};
     for (const auto& [name, leaf] : leaves) {
         values[name] = leaf.grad();
