@@ -82,6 +82,11 @@ MaskSums named(const std::array<at::Tensor, kNumSums>& s) {
     return {s[0], s[1], s[2], s[3], s[4], s[5]};
 }
 
+/// A part that there is: both have one dtype and device.
+const at::Tensor& any_part(const CellLogits& logits) {
+    return logits.rows.defined() ? logits.rows : logits.cells;
+}
+
 /// E, K, gh, W and frames of a step.
 struct CellSizes {
     std::int64_t entities, steps, height, width, frames;
@@ -89,7 +94,7 @@ struct CellSizes {
     static CellSizes of(const CellLogits& logits) {
         const at::Tensor &rows = logits.rows, &cells = logits.cells;
         TORCH_CHECK(rows.defined() || cells.defined(), "mask logits without any part");
-        const at::Tensor& some = rows.defined() ? rows : cells;
+        const at::Tensor& some = any_part(logits);
         TORCH_CHECK(some.dim() == (rows.defined() ? 4 : 5), "mask logits of sizes ", some.sizes());
         const CellSizes s = {some.size(0), some.size(1), some.size(2),
                              rows.defined() ? rows.size(3) : kCellPixels * cells.size(3),
@@ -249,13 +254,13 @@ Comparison compare_mask_passes(const at::TensorOptions& options) {
 }
 
 bool in_one_pass(const CellLogits& logits) {
-    const at::Tensor& some = logits.rows.defined() ? logits.rows : logits.cells;
+    const at::Tensor& some = any_part(logits);
     return some.scalar_type() == at::kFloat && has_passes(some, "mask losses", compare_mask_passes);
 }
 
 void check(const CellLogits& logits, const at::Tensor& y) {
     const std::vector<std::int64_t> pixels = CellSizes::of(logits).pixels();
-    const at::Tensor& some = logits.rows.defined() ? logits.rows : logits.cells;
+    const at::Tensor& some = any_part(logits);
     TORCH_CHECK(y.sizes() == at::IntArrayRef(pixels) && y.device() == some.device(),
                 "mask loss wants masks [E, T, H, W] ", at::IntArrayRef(pixels), " on ",
                 some.device(), ", got ", y.sizes(), " on ", y.device());
