@@ -7,18 +7,21 @@ usage() {
     cat <<'TEXT'
 usage: benchmarks/gpu.sh [STAGE...]
 
-Without a stage all of them, in this order; each ends after ten minutes at most, and a later call goes on with the next:
+Without a stage all of them but train, in this order; each ends after ten minutes at most, and a later call goes on with the next:
 
   build   the cuda preset from source (scripts/setup.sh --cuda first); where it is cut off, call it again
   check   correctness: every fused kernel and every attention against the CPU, a training run against PyTorch's, a step
           that waits for nothing, NCCL with one rank
+  parity  the probe's networks, readouts, losses and samplers on the GPU against diffusers and PyTorch on the CPU, where
+          $PYTHON has them
+  train   the demo's run, from the cache that scripts/demo.sh left in $DEMO (runs/demo), in float32 and bfloat16
   rates   what the device does at most: a square matrix product and attention at the 5B model's size
   step    a training step of the 5B model at 49 x 480 x 720, bfloat16, LoRA on 7, 11 and 12 and the input projection,
           for each policy of memory
   peer    eight blocks of that size: ours, and the same step in Python with diffusers and peft in turn, where $PYTHON
           (python3) has them
 
-Results go to benchmarks/results/gpu/DATE-STAGE.json: a list of {"what", "exit", "result"}, where what does not fit or fails
+Results of the last three go to benchmarks/results/gpu/DATE-STAGE.json: a list of {"what", "exit", "result"}, where what does not fit or fails
 has its last line as its result. Exit 1 where there is no GPU or a check fails.
 TEXT
 }
@@ -77,11 +80,21 @@ check() {
     done
 }
 
+parity() {
+    # The text encoder is not in this build.
+    local parts=(transformer.py alignment.py objective.py sampling.py encoders.py::test_vae_encode
+        encoders.py::test_vae_in_bfloat16)
+    MATRIX=$PWD/$matrix MATRIX_DEVICE=cuda limited "$python" -m pytest -q -p no:cacheprovider -n 8 \
+        "${parts[@]/#/tests/interop/test_probe_}" || fail "parity: a test fails"
+}
+
 rates() {
     local rates=(--preset 5b-i2v --device cuda --warmup 2 --steps 10 --json)
     record "attention, bfloat16" $matrix bench attention "${rates[@]}" --dtype bfloat16
     record "attention, float32" $matrix bench attention "${rates[@]}" --dtype float32
     record "forward, bfloat16" $matrix bench forward "${rates[@]}" --dtype bfloat16
+    record "VAE, bfloat16" $matrix bench vae --preset 5b-i2v --device cuda --dtype bfloat16 --warmup 1 --steps 3 --json
+    record "SGA + SPA on a block" $matrix bench readout "${rates[@]}" --dtype bfloat16
 }
 
 steps() {
@@ -94,6 +107,19 @@ steps() {
     step "X, streamed" --activation-budget-gib 5 --base streamed
     step "A, fp8" --checkpointing on --base fp8
     step "A, fp8 products" --checkpointing on --base fp8 --fp8-matmul
+}
+
+train() {
+    local demo=${DEMO:-runs/demo} dtype
+    local settings=("model.path=$demo/model" "data.path=$demo/train" "data.cache=$demo/cache" model.device=cuda
+        "validation.data=$demo/heldout" validation.every_steps=260 memory.checkpointing=false train.seed=1
+        "output=$work/run")
+    for dtype in float32 bfloat16; do
+        rm -rf "$work/run"
+        # shellcheck disable=SC2016
+        record "demo, $dtype" bash -c '"$@" >&2 && tail -n 1 "$0/run/metrics.jsonl"' "$work" $matrix train \
+            --config "$demo/model/run.json" "${settings[@]/#/--set=}" --set "model.dtype=$dtype"
+    done
 }
 
 peer() {
@@ -116,10 +142,10 @@ peer() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(build check rates step peer)
+[ $# -gt 0 ] || stages=(build check parity rates step peer)
 for stage in "${stages[@]}"; do
     case $stage in
-        build | check | rates | step | peer) ;;
+        build | check | parity | train | rates | step | peer) ;;
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
     esac

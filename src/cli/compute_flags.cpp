@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <CLI/CLI.hpp>
 
+#include "matrix/core/cuda_device.h"
 #include "matrix/core/error.h"
 
 namespace matrix::cli {
@@ -23,7 +24,7 @@ c10::Device compute_device(const std::string& name) {
     if (!at::globalContext().hasCUDA()) {
         throw RunError("--device: cuda was asked for and no GPU is available");
     }
-    return {at::kCUDA, 0};
+    return cuda_device(0);
 }
 
 }  // namespace matrix::cli

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 
+#include "matrix/core/cuda_device.h"
 #include "matrix/core/error.h"
 #include "matrix/data_cache/reader.h"
 #ifdef MATRIX_WITH_ENCODERS
@@ -24,7 +25,7 @@ at::Device choose_device(const std::string& name, int local_rank) {
                        " of this machine wants a GPU of its own, and " + std::to_string(num_gpus) +
                        " can be seen");
     }
-    return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank)};
+    return cuda_device(local_rank);
 }
 
 std::unique_ptr<data_cache::SampleSource> open_samples(const RunConfig& config,

@@ -1,6 +1,7 @@
 #include "matrix/core/random.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/ops/randn.h>
 #include <c10/util/Exception.h>
 
@@ -22,7 +23,13 @@ std::uint64_t key(std::uint64_t seed, Purpose purpose, std::uint64_t number) {
 
 }  // namespace
 
-at::Generator keyed_generator(std::uint64_t seed, Purpose purpose, std::uint64_t number) {
+at::Generator keyed_generator(std::uint64_t seed, Purpose purpose, std::uint64_t number,
+                              c10::Device device) {
+    if (!device.is_cpu()) {
+        at::Generator generator = at::globalContext().defaultGenerator(device).clone();
+        generator.set_current_seed(key(seed, purpose, number));
+        return generator;
+    }
     // Seeding by a number uses 32 bits of it, and among some ten thousand samples two would get the
     // same noise: the whole state of the engine is filled from the 64-bit key instead.
     std::uint64_t state = key(seed, purpose, number);

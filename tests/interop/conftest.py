@@ -1,6 +1,7 @@
 """Runs `matrix probe` beside the Python reference: diffusers, transformers, peft, or plain PyTorch.
 
-The program is $MATRIX, or build/release/bin/matrix.
+The program is $MATRIX, or build/release/bin/matrix. With MATRIX_DEVICE=cuda it computes on the GPU, and what it is held
+against stays on the CPU.
 """
 
 import os
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEVICE = os.environ.get("MATRIX_DEVICE", "cpu")
 PROGRAM = os.environ.get("MATRIX", str(ROOT / "build" / "release" / "bin" / "matrix"))
 
 torch.set_num_threads(1)
@@ -61,6 +63,8 @@ class Probe:
         self.count += 1
         out = self.directory / f"out{self.count}.safetensors"
         arguments = ["probe", "--part", part, "--outputs", out]
+        if DEVICE != "cpu":
+            arguments += ["--device", DEVICE]
         if inputs is not None:
             path = self.directory / f"in{self.count}.safetensors"
             save_file({k: v.detach().contiguous() for k, v in inputs.items()}, path)

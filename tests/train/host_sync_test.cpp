@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "matrix/core/cuda_device.h"
 #include "train/trajectory.h"
 #ifdef MATRIX_WITH_CUDA
 #include <c10/cuda/CUDAFunctions.h>
@@ -113,7 +114,7 @@ TEST(HostSync, IsNotMissedByCuda) {
         GTEST_SKIP() << "no GPU";
     }
     for (const nn::Keep keep : {nn::Keep::kOffloaded, nn::Keep::kAttention}) {
-        test::Trajectory t(at::Device(at::kCUDA, 0));
+        test::Trajectory t(cuda_device(0));
         (void)t.train_step(0, true, keep);
         std::vector<train::Batch> batches = {t.batch(1, 0, 1), t.batch(1, 1, 2)};
         c10::cuda::warning_state().set_sync_debug_mode(c10::cuda::SyncDebugMode::L_ERROR);

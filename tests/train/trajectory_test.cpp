@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "matrix/core/cuda_device.h"
 #include "support/tensors.h"
 
 namespace matrix {
@@ -55,7 +56,7 @@ TEST(Trajectory, EqualsPyTorchOnAGpu) {
     if (!at::globalContext().hasCUDA()) {
         GTEST_SKIP() << "no GPU";
     }
-    expect_reference_run(true, nn::Keep::kAttention, at::Device(at::kCUDA, 0));
+    expect_reference_run(true, nn::Keep::kAttention, cuda_device(0));
 }
 #endif
 

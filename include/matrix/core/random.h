@@ -2,6 +2,7 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <string_view>
@@ -30,9 +31,9 @@ enum class Purpose : std::uint64_t {
     kSamplerNoise = 16,  ///< number = draw of one video
 };
 
-/// A CPU generator for one keyed draw; equal keys give equal streams.
+/// A generator for one keyed draw; equal keys give equal streams on one kind of device.
 [[nodiscard]] at::Generator keyed_generator(std::uint64_t seed, Purpose purpose,
-                                            std::uint64_t number);
+                                            std::uint64_t number, c10::Device device = c10::kCPU);
 
 /// Standard normal values, float32 on the CPU, for one keyed draw.
 [[nodiscard]] at::Tensor keyed_normal(at::IntArrayRef shape, std::uint64_t seed, Purpose purpose,

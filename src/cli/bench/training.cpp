@@ -158,9 +158,7 @@ std::unique_ptr<models::CogVideoXTransformer> random_model(
     const Shape& shape, std::uint64_t seed, at::ScalarType dtype, at::Device device,
     tensor_io::TensorMap* kept, std::unique_ptr<models::BlockWeights> blocks) {
     const models::CogVideoXConfig config = shape.config();
-    tensor_io::GeneratedWeights weights(
-        [device, make = random_transformer(config, seed, dtype)](
-            const std::string& key, at::IntArrayRef sizes) { return make(key, sizes).to(device); });
+    tensor_io::GeneratedWeights weights(random_transformer(config, seed, dtype, device));
     auto model = std::make_unique<models::CogVideoXTransformer>(config, weights, std::move(blocks));
     if (kept != nullptr) {
         *kept = weights.tensors();

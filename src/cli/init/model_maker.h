@@ -25,9 +25,11 @@ struct ModelFiles {
 /// Writes the configuration files and the tokenizer into `directory`.
 void write_configs(const ModelFiles& files, const std::filesystem::path& directory);
 
-/// Random weights of a transformer on the CPU, in PyTorch's default distributions.
+/// Random weights of a transformer, in PyTorch's default distributions. They are drawn on the
+/// device, where a GPU makes others than a CPU of the same seed, in no time.
 [[nodiscard]] tensor_io::GeneratedWeights::Generate random_transformer(
-    const models::CogVideoXConfig& config, std::uint64_t seed, at::ScalarType dtype);
+    const models::CogVideoXConfig& config, std::uint64_t seed, at::ScalarType dtype,
+    at::Device device = at::kCPU);
 
 /// The same of a text encoder, in the reference's.
 [[nodiscard]] tensor_io::GeneratedWeights::Generate random_text_encoder(

@@ -22,10 +22,10 @@ constexpr double kLogVariance =
 /// PyTorch's default for linears and convolutions, weight and bias alike: uniform in +-1/sqrt(fan
 /// in).
 at::Tensor fan_in_uniform(at::IntArrayRef shape, std::int64_t fan_in, std::uint64_t seed,
-                          const std::string& key) {
+                          const std::string& key, at::Device device) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(fan_in));
-    return at::empty(shape, at::kFloat)
-        .uniform_(-bound, bound, keyed_generator(seed, Purpose::kModelInit, name_key(key)));
+    return at::empty(shape, at::TensorOptions(device).dtype(at::kFloat))
+        .uniform_(-bound, bound, keyed_generator(seed, Purpose::kModelInit, name_key(key), device));
 }
 
 at::Tensor normal(at::IntArrayRef shape, double deviation, std::uint64_t seed,
@@ -49,20 +49,21 @@ bool is_norm(const std::string& key) {
 /// Linears and convolutions: a weight is taken before its bias, whose bound is the weight's fan in.
 class DefaultInit {
 public:
-    explicit DefaultInit(std::uint64_t seed) : seed_(seed) {}
+    DefaultInit(std::uint64_t seed, at::Device device) : seed_(seed), device_(device) {}
 
     at::Tensor operator()(const std::string& key, at::IntArrayRef shape) {
         if (is_norm(key)) {
-            return key.ends_with(".weight") ? at::ones(shape) : at::zeros(shape);
+            return key.ends_with(".weight") ? at::ones(shape, device_) : at::zeros(shape, device_);
         }
         if (shape.size() > 1) {
             fan_in_ = fan_in_of(shape);
         }
-        return fan_in_uniform(shape, fan_in_, seed_, key);
+        return fan_in_uniform(shape, fan_in_, seed_, key, device_);
     }
 
 private:
     std::uint64_t seed_;
+    at::Device device_;
     std::int64_t fan_in_ = 1;
 };
 
@@ -166,16 +167,17 @@ void write_vae(const fs::path& directory, std::uint64_t seed, at::ScalarType dty
 }  // namespace
 
 tensor_io::GeneratedWeights::Generate random_transformer(const models::CogVideoXConfig& config,
-                                                         std::uint64_t seed, at::ScalarType dtype) {
-    return [config, dtype, init = DefaultInit(seed)](const std::string& key,
-                                                     at::IntArrayRef shape) mutable {
+                                                         std::uint64_t seed, at::ScalarType dtype,
+                                                         at::Device device) {
+    return [config, dtype, device, init = DefaultInit(seed, device)](
+               const std::string& key, at::IntArrayRef shape) mutable {
         if (key == "patch_embed.pos_embedding") {
             const std::int64_t frames =
                 (config.sample_frames - 1) / config.temporal_compression_ratio + 1;
             return models::sincos_position_table(config, frames, config.sample_height,
                                                  config.sample_width)
                 .unsqueeze(0)
-                .to(dtype);
+                .to(device, dtype);
         }
         return init(key, shape).to(dtype);
     };
