@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """usage: benchmarks/peer.py DIR [--checkpointing | --selective] [--compile] [--alignment [--pixel-heads]] [--threads N] [--warmup 2]
-[--steps 5] [--device cpu|cuda]
+[--steps 5] [--device cpu|cuda] [--cudnn]
 
 The training step of `matrix bench step` in Python, as users of diffusers and peft run it: CogVideoXTransformer3DModel,
 LoRA by `add_adapter`, scaled_dot_product_attention, fused AdamW, clip_grad_norm_. DIR is what `matrix bench step
@@ -14,10 +14,12 @@ same too. Prints one JSON object with the keys of `matrix bench step --json`.
                  text keys, and of all first-frame queries and video keys; the same heads and losses
 --pixel-heads    decoders as they are usually written in place of ours: the map is resized to the video, and causal
                  convolutions of as many channels run there; the aligned losses are then others than ours
+--cudnn          attention by cuDNN, whatever PyTorch would choose by itself
 
 In bfloat16 the LoRA and heads are float32 and the step runs under autocast."""
 
 import argparse
+import contextlib
 import functools
 import json
 import math
@@ -32,6 +34,7 @@ from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import apply_rotary_emb
 from peft import LoraConfig
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 ATTENTION = [
@@ -322,14 +325,17 @@ def main():
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--cudnn", action="store_true")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    result = measure(Peer(options), options.warmup, options.steps)
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION) if options.cudnn else contextlib.nullcontext():
+        result = measure(Peer(options), options.warmup, options.steps)
     result["conditions"] = {
         "policy": "selective" if options.selective else "checkpointing" if options.checkpointing else "none",
         "compile": options.compile,
         "alignment": options.alignment,
+        "cudnn": options.cudnn,
         "device": options.device,
         "threads": torch.get_num_threads(),
         "warmup": options.warmup,

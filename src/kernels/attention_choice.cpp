@@ -92,10 +92,7 @@ const AttentionBackend& AttentionChoice::fastest(const at::Tensor& q, const at::
     double least = std::numeric_limits<double>::infinity();
     std::ostringstream times;
     for (const AttentionBackend* backend : right) {
-        const double seconds = seconds_(q, [&] {
-            const AttentionResult result = backend->run(q, k, v, scale);
-            (void)backend->run_backward(result.output, q, k, v, result, scale);
-        });
+        const double seconds = seconds_of(*backend, q, k, v, scale);
         times << (best == nullptr ? "" : ", ") << backend->name << ' ' << std::setprecision(3)
               << seconds * 1e3 << " ms";
         if (best == nullptr || seconds < least) {
@@ -106,6 +103,21 @@ const AttentionBackend& AttentionChoice::fastest(const at::Tensor& q, const at::
     log::info("attention on " + described(q) + ": " + best->name + ", the fastest of " +
               times.str());
     return *best;
+}
+
+double AttentionChoice::seconds_of(const AttentionBackend& backend, const at::Tensor& q,
+                                   const at::Tensor& k, const at::Tensor& v, double scale) const {
+    try {
+        return seconds_(q, [&] {
+            const AttentionResult result = backend.run(q, k, v, scale);
+            (void)backend.run_backward(result.output, q, k, v, result, scale);
+        });
+    } catch (const std::exception& error) {
+        const std::string what = error.what();
+        log::warning("attention on " + described(q) + ": " + backend.name +
+                     " fails and is not used: " + what.substr(0, what.find('\n')));
+        return std::numeric_limits<double>::infinity();
+    }
 }
 
 }  // namespace matrix::kernels

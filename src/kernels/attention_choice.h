@@ -16,7 +16,8 @@ using MeasureSeconds =
 /// The fastest of several backends that are right, for each device, dtype and shape: at its first
 /// call each is held against plain operations in float32 on a small case with the same head_dim,
 /// values, log-sum-exp and gradients, and those that agree are timed on the call's own tensors,
-/// forward and backward. The choice is logged; the same one is given from then on.
+/// forward and backward; one that fails there, at another size, is no reason to end a run. The
+/// choice is logged; the same one is given from then on.
 class AttentionChoice {
 public:
     AttentionChoice(std::vector<AttentionBackend> candidates, MeasureSeconds seconds)
@@ -29,6 +30,9 @@ public:
 private:
     [[nodiscard]] const AttentionBackend& fastest(const at::Tensor& q, const at::Tensor& k,
                                                   const at::Tensor& v, double scale);
+    /// Infinite where the backend throws.
+    [[nodiscard]] double seconds_of(const AttentionBackend& backend, const at::Tensor& q,
+                                    const at::Tensor& k, const at::Tensor& v, double scale) const;
 
     std::vector<AttentionBackend> candidates_;
     MeasureSeconds seconds_;

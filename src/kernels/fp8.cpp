@@ -73,7 +73,10 @@ bool gpu_multiplies(const at::Tensor& out, const Fp8Rows& w) {
 }  // namespace
 
 Fp8Rows fp8_rows(const at::Tensor& matrix) {
-    const at::Tensor filling = matrix.abs().amax(1, true).to(at::kFloat) / kLargest;
+    // By a tensor, since by a number a GPU multiplies with its rounded inverse: scales would be
+    // others than a CPU's, and values that lie between two of float8's would go the other way.
+    const at::Tensor largest = at::full({1}, kLargest, matrix.options().dtype(at::kFloat));
+    const at::Tensor filling = matrix.abs().amax(1, true).to(at::kFloat) / largest;
     const at::Tensor scale =
         at::where(filling >= std::numeric_limits<float>::min(), filling, at::ones_like(filling));
     return {(matrix / scale).to(at::kFloat8_e4m3fn), scale};

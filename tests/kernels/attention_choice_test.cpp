@@ -110,6 +110,22 @@ TEST_F(Choice, LeavesOutWhateverIsWrong) {
     EXPECT_EQ(text.find("right"), std::string::npos) << text;
 }
 
+TEST_F(Choice, LeavesOutWhatFailsAtTheCallsSize) {
+    add("for few rows", 1, [](AttentionResult& r) {
+        TORCH_CHECK(r.output.size(2) <= 192, "no plan for so many rows");
+    });
+    add("for all", 5);
+    AttentionChoice all = choice();
+    EXPECT_EQ(chosen(all, tensor()), "for few rows");
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(chosen(all, tensor(193)), "for all");
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_NE(text.find("attention on cpu, Float [1, 2, 193, 8]: for few rows fails and is not "
+                        "used: no plan for so many rows"),
+              std::string::npos)
+        << text;
+}
+
 TEST_F(Choice, OfOneIsNotTimed) {
     add("wrong", 1, [](AttentionResult& r) { r.output = r.output * 2; });
     add("right", 2);
