@@ -59,7 +59,33 @@ AttentionBackend cudnn() {
         }};
 }
 
+/// [.., d] with d rounded up.
+at::Tensor widened(const at::Tensor& heads) {
+    constexpr std::int64_t kMultiple = 8;
+    const std::int64_t odd = heads.size(3) % kMultiple;
+    return odd == 0 ? heads : at::constant_pad_nd(heads, {0, kMultiple - odd});
+}
+
 }  // namespace
+
+AttentionBackend with_channels_added(AttentionBackend backend) {
+    const AttentionBackend of = std::move(backend);
+    return {
+        of.name,
+        [of](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+            AttentionResult result = of.run(widened(q), widened(k), widened(v), scale);
+            result.output = result.output.narrow(3, 0, q.size(3));
+            return result;
+        },
+        [of](const at::Tensor& grad, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+             const AttentionResult& result, double scale) -> AttentionGradients {
+            const auto [grad_q, grad_k, grad_v] =
+                of.run_backward(widened(grad), widened(q), widened(k), widened(v),
+                                {widened(result.output), result.log_sum_exp, result.saved}, scale);
+            const auto own = [&](const at::Tensor& x) { return x.narrow(3, 0, q.size(3)); };
+            return {own(grad_q), own(grad_k), own(grad_v)};
+        }};
+}
 
 const AttentionBackend& cpu_attention() {
     static const AttentionBackend backend = {
@@ -79,8 +105,12 @@ const AttentionBackend& cpu_attention() {
 }
 
 std::vector<AttentionBackend> cuda_attentions(at::ScalarType dtype) {
-    return dtype == at::kFloat ? std::vector{efficient()}
-                               : std::vector{cudnn(), flash(), efficient()};
+    std::vector<AttentionBackend> all;
+    if (dtype != at::kFloat) {
+        all = {with_channels_added(cudnn()), with_channels_added(flash())};
+    }
+    all.push_back(with_channels_added(efficient()));
+    return all;
 }
 
 }  // namespace matrix::kernels

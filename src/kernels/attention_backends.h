@@ -23,6 +23,10 @@ struct AttentionBackend {
         run_backward;
 };
 
+/// The same with heads of any width: those that are no multiple of 8, which kernels for GPUs ask
+/// for, get channels of zeros.
+[[nodiscard]] AttentionBackend with_channels_added(AttentionBackend backend);
+
 /// CPUs have one; it also takes float64.
 [[nodiscard]] const AttentionBackend& cpu_attention();
 

@@ -31,12 +31,14 @@ std::vector<at::Tensor> plain(const std::vector<at::Tensor>& inputs, double scal
 Comparison compare(const AttentionBackend& backend, const at::TensorOptions& options,
                    std::int64_t head_dim) {
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+    // Plain operations on the CPU: PyTorch warns of the first product of an autograd thread that
+    // has not met the GPU yet.
     std::vector<at::Tensor> inputs, wide;
     for (std::uint64_t seed = 1; seed <= 3; ++seed) {
         // Rows of heads as a block has them, side by side.
         inputs.push_back(
             check_values({1, kCheckedRows, 2, head_dim}, options, seed).transpose(1, 2));
-        wide.push_back(inputs.back().to(at::kFloat));
+        wide.push_back(inputs.back().to(at::kCPU, at::kFloat));
     }
     Comparison comparison;
     comparison.wanted = with_gradients([&](const auto& x) { return plain(x, scale)[0]; }, wide);

@@ -1,7 +1,7 @@
 """Runs `matrix probe` beside the Python reference: diffusers, transformers, peft, or plain PyTorch.
 
-The program is $MATRIX, or build/release/bin/matrix. With MATRIX_DEVICE=cuda it computes on the GPU, and what it is held
-against stays on the CPU.
+The program is $MATRIX, or build/release/bin/matrix. With MATRIX_DEVICE=cuda it computes on the GPU. What it is held
+against stays on the CPU, but for a reference's own bfloat16.
 """
 
 import os

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import cogvideox_models as models
-from conftest import relative, run_program
+from conftest import DEVICE, relative, run_program
 from test_probe_alignment import attention, entity_losses
 from test_probe_transformer import SUBSET, Pipeline, attn, header, lora_state
 
@@ -231,7 +231,9 @@ def test_objective(probe, tmp_path, case):
         assert relative(out[name], value) <= 1e-5, name
     for name, grad in grads.items():
         assert out["grad." + name].dtype == torch.float32
-        assert relative(out["grad." + name].view_as(grad), grad) <= 1e-4, name
+        # A head's single number is what is left of a sum over pixels, whose order a GPU changes.
+        bound = 1e-4 if DEVICE == "cpu" or grad.numel() > 1 else 5e-4
+        assert relative(out["grad." + name].view_as(grad), grad) <= bound, name
         assert grad.abs().max() > 0, name
     without = probe("objective", x, **flags)
     assert set(without) == {k for k in out if not k.startswith("grad.")}

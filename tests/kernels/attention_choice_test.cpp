@@ -126,6 +126,32 @@ TEST_F(Choice, LeavesOutWhatFailsAtTheCallsSize) {
         << text;
 }
 
+TEST(WithChannelsAdded, ChangesNoValue) {
+    const AttentionBackend &plain = cpu_attention(),
+                           wide = with_channels_added([&] {
+                               AttentionBackend strict = plain;
+                               strict.run = [&](const auto& q, const auto& k, const auto& v,
+                                                double scale) {
+                                   EXPECT_EQ(q.size(3) % 8 + k.size(3) % 8 + v.size(3) % 8, 0);
+                                   return plain.run(q, k, v, scale);
+                               };
+                               return strict;
+                           }());
+    for (const std::int64_t channels : {8, 10, 3}) {
+        at::manual_seed(channels);
+        const auto random = [&] { return at::randn({2, 2, 5, channels}); };
+        const at::Tensor q = random(), k = random(), v = random(), grad = random();
+        const AttentionResult expected = plain.run(q, k, v, 0.3), actual = wide.run(q, k, v, 0.3);
+        test::expect_close(actual.output, expected.output, 1e-6, "output");
+        test::expect_close(actual.log_sum_exp, expected.log_sum_exp, 1e-6, "log-sum-exp");
+        const auto [q1, k1, v1] = plain.run_backward(grad, q, k, v, expected, 0.3);
+        const auto [q2, k2, v2] = wide.run_backward(grad, q, k, v, actual, 0.3);
+        test::expect_close(q2, q1, 1e-5, "gradient of q");
+        test::expect_close(k2, k1, 1e-5, "gradient of k");
+        test::expect_close(v2, v1, 1e-5, "gradient of v");
+    }
+}
+
 TEST_F(Choice, OfOneIsNotTimed) {
     add("wrong", 1, [](AttentionResult& r) { r.output = r.output * 2; });
     add("right", 2);

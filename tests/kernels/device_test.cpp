@@ -140,7 +140,7 @@ TEST_P(OnGpu, Fp8Product) {
 // Each candidate alone, so that it is the one or an error.
 TEST_P(OnGpu, EveryAttentionAgreesWithMath) {
     const at::Device gpu(at::kCUDA, 0);
-    for (const std::int64_t head_dim : {64, 128}) {
+    for (const std::int64_t head_dim : {64, 128, 10}) {
         const at::Tensor q = at::randn({1, 2, 100, head_dim}).to(gpu, GetParam());
         for (const AttentionBackend& backend : cuda_attentions(GetParam())) {
             AttentionChoice choice({backend}, {});
