@@ -64,7 +64,7 @@ record() {
 step() { # NAME FLAG...
     local name=$1
     shift
-    record "$name" $matrix bench step --preset 5b-i2v "${model[@]}" --warmup 2 --steps 5 --json "$@"
+    record "$name" $matrix bench step --preset 5b-i2v "${model[@]}" --warmup 2 --steps 3 --json "$@"
 }
 
 build() {
@@ -128,16 +128,21 @@ peer() {
     local shape=layers=8,heads=48,head_dim=64,frames=13,height=60,width=90
     local ours=("$matrix" bench step --shape "$shape" --dtype bfloat16 --device cuda --blocks "5,6,7" --json)
     local theirs=("$python" benchmarks/peer.py "$work/inputs" --device cuda --warmup 3 --steps 10)
-    record "inputs" "${ours[@]}" --warmup 0 --steps 1 --write-inputs "$work/inputs"
+    record "inputs" "${ours[@]}" --warmup 0 --steps 1 --sga-blocks 5,6 --spa-blocks 7 --write-inputs "$work/inputs"
     local policy
     for policy in on off; do
         record "ours, checkpointing $policy" "${ours[@]}" --checkpointing $policy --warmup 3 --steps 10
     done
-    for policy in "" --checkpointing --selective; do
+    record "peer, eager --checkpointing, attention as PyTorch chooses it" "${theirs[@]}" --checkpointing
+    for policy in --checkpointing "" --selective; do
         # shellcheck disable=SC2086
-        record "peer, eager $policy" "${theirs[@]}" $policy
+        record "peer, eager $policy" "${theirs[@]}" --cudnn $policy
+    done
+    record "ours, SGA + SPA" "${ours[@]}" --checkpointing on --warmup 3 --steps 10 --sga-blocks 5,6 --spa-blocks 7
+    record "peer, SGA + SPA" "${theirs[@]}" --cudnn --checkpointing --alignment
+    for policy in --checkpointing "" --selective; do
         # shellcheck disable=SC2086
-        record "peer, compiled $policy" "${theirs[@]}" --compile $policy
+        record "peer, compiled $policy" "${theirs[@]}" --cudnn --compile $policy
     done
 }
 

@@ -105,12 +105,9 @@ const AttentionBackend& cpu_attention() {
 }
 
 std::vector<AttentionBackend> cuda_attentions(at::ScalarType dtype) {
-    std::vector<AttentionBackend> all;
-    if (dtype != at::kFloat) {
-        all = {with_channels_added(cudnn()), with_channels_added(flash())};
-    }
-    all.push_back(with_channels_added(efficient()));
-    return all;
+    return dtype == at::kFloat
+               ? std::vector{with_channels_added(efficient())}
+               : std::vector{with_channels_added(cudnn()), with_channels_added(flash())};
 }
 
 }  // namespace matrix::kernels
