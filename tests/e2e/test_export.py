@@ -21,7 +21,7 @@ def test_the_card_is_written_from_the_run(program, whole_run):
     checkpoint = (program.directory / "exported/card/README.md").read_text()
     for text, steps in ((end, 8), (checkpoint, 6)):
         for part in ("| rank | 32 |", f"| optimizer steps | {steps} |", "17 frames of 160 x 96 pixels",
-                     "| data set | `data` |", "48 input channels (with an ID map)", "weight 0.018 in blocks 2",
+                     "| data set | `data` |", "48 input channels (with an ID map)", "weight 0.011 in blocks 2",
                      "The licence of the base applies"):  # fmt: skip
             assert part in text, part
         assert str(program.directory) not in text

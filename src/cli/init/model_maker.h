@@ -26,7 +26,7 @@ struct ModelFiles {
 void write_configs(const ModelFiles& files, const std::filesystem::path& directory);
 
 /// Random weights of a transformer, in PyTorch's default distributions. They are drawn on the
-/// device, where a GPU makes others than a CPU of the same seed, in no time.
+/// device: a GPU draws others than a CPU from the same seed.
 [[nodiscard]] tensor_io::GeneratedWeights::Generate random_transformer(
     const models::CogVideoXConfig& config, std::uint64_t seed, at::ScalarType dtype,
     at::Device device = at::kCPU);

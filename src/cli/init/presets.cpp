@@ -172,9 +172,9 @@ nlohmann::json run_file(const std::string& preset) {
         config.lora.alpha = 32;
         config.lora.blocks = {0, 1, 2, 3, 4, 5, 6, 7};
         config.alignment.sga->blocks = {2};
-        config.alignment.sga->weight = 0.018;
+        config.alignment.sga->weight = 0.011;
         config.alignment.spa->blocks = {1};
-        config.alignment.spa->weight = 0.15;
+        config.alignment.spa->weight = 0.1;
         config.alignment.center = "text";
         config.alignment.head = "affine";
         config.alignment.head_learning_rate = 0.06;
