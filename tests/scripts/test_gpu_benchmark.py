@@ -65,6 +65,25 @@ def test_a_stage_keeps_every_result_and_every_failure(clone):
         {"what": "attention, bfloat16", "exit": 0, "result": {"seconds": 1}},
         {"what": "attention, float32", "exit": 1, "result": "error: no room"},
         {"what": "forward, bfloat16", "exit": 0, "result": {"seconds": 1}},
+        {"what": "VAE, bfloat16", "exit": 0, "result": {"seconds": 1}},
+        {"what": "SGA + SPA on a block", "exit": 0, "result": {"seconds": 1}},
+    ]
+
+
+def test_training_keeps_each_runs_last_line(clone):
+    stand_in(clone / "tools/nvidia-smi", "echo 'GPU 0: one'")
+    stand_in(
+        clone / "build/cuda/bin/matrix",
+        """for a; do case "$a" in --set=output=*) run=${a#--set=output=};; esac; done
+        case "$*" in *bfloat16*) echo "error: diverged" >&2; exit 1;; esac
+        mkdir "$run"; echo '{"step": 1}' >"$run/metrics.jsonl"; echo '{"step": 2}' >>"$run/metrics.jsonl"; echo a line""",
+    )
+    done = run(clone, "train")
+    assert done.returncode == 0, done.stderr
+    (file,) = (clone / "benchmarks/results/gpu").glob("*-train.json")
+    assert json.loads(file.read_text()) == [
+        {"what": "demo, float32", "exit": 0, "result": {"step": 2}},
+        {"what": "demo, bfloat16", "exit": 1, "result": "error: diverged"},
     ]
 
 
@@ -79,3 +98,6 @@ def test_a_failing_check_and_a_missing_python_end_it(clone):
     done = run(clone, "peer")
     assert done.returncode == 1
     assert "no-such-python has no torch, diffusers and peft" in done.stderr
+    done = run(clone, "parity")
+    assert done.returncode == 1
+    assert "parity: a test fails" in done.stderr
