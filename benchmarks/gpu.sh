@@ -21,7 +21,7 @@ Without a stage all of them but train, in this order; each ends after ten minute
   peer    eight blocks of that size: ours, and the same step in Python with diffusers and peft in turn, where $PYTHON
           (python3) has them
 
-Results of the last three go to benchmarks/results/gpu/DATE-STAGE.json: a list of {"what", "exit", "result"}, where what does not fit or fails
+Results of the last four go to benchmarks/results/gpu/DATE-STAGE.json: a list of {"what", "exit", "result"}, where what does not fit or fails
 has its last line as its result. Exit 1 where there is no GPU or a check fails.
 TEXT
 }
@@ -82,10 +82,10 @@ check() {
 
 parity() {
     # The text encoder is not in this build.
-    local parts=(transformer.py alignment.py objective.py sampling.py encoders.py::test_vae_encode
-        encoders.py::test_vae_in_bfloat16)
+    local parts=(probe_transformer.py probe_alignment.py probe_objective.py probe_sampling.py perturbed_sampling.py
+        probe_encoders.py::test_vae_encode probe_encoders.py::test_vae_in_bfloat16)
     MATRIX=$PWD/$matrix MATRIX_DEVICE=cuda limited "$python" -m pytest -q -p no:cacheprovider -n 8 \
-        "${parts[@]/#/tests/interop/test_probe_}" || fail "parity: a test fails"
+        "${parts[@]/#/tests/interop/test_}" || fail "parity: a test fails"
 }
 
 rates() {
@@ -127,18 +127,18 @@ peer() {
         fail "peer: $python has no torch, diffusers and peft; name one that has in PYTHON"
     local shape=layers=8,heads=48,head_dim=64,frames=13,height=60,width=90
     local ours=("$matrix" bench step --shape "$shape" --dtype bfloat16 --device cuda --blocks "5,6,7" --json)
-    local theirs=("$python" benchmarks/peer.py "$work/inputs" --device cuda --warmup 3 --steps 10)
+    local theirs=("$python" benchmarks/peer.py "$work/inputs" --device cuda --warmup 3 --steps 8)
     record "inputs" "${ours[@]}" --warmup 0 --steps 1 --sga-blocks 5,6 --spa-blocks 7 --write-inputs "$work/inputs"
     local policy
     for policy in on off; do
-        record "ours, checkpointing $policy" "${ours[@]}" --checkpointing $policy --warmup 3 --steps 10
+        record "ours, checkpointing $policy" "${ours[@]}" --checkpointing $policy --warmup 3 --steps 8
     done
     record "peer, eager --checkpointing, attention as PyTorch chooses it" "${theirs[@]}" --checkpointing
     for policy in --checkpointing "" --selective; do
         # shellcheck disable=SC2086
         record "peer, eager $policy" "${theirs[@]}" --cudnn $policy
     done
-    record "ours, SGA + SPA" "${ours[@]}" --checkpointing on --warmup 3 --steps 10 --sga-blocks 5,6 --spa-blocks 7
+    record "ours, SGA + SPA" "${ours[@]}" --checkpointing on --warmup 3 --steps 8 --sga-blocks 5,6 --spa-blocks 7
     record "peer, SGA + SPA" "${theirs[@]}" --cudnn --checkpointing --alignment
     for policy in --checkpointing "" --selective; do
         # shellcheck disable=SC2086
