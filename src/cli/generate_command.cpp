@@ -128,16 +128,25 @@ void generate_main(const GenerateFlags& flags) {
     generate::resolve(jobs, pipeline);
     warn_of_id_map(jobs, pipeline);
     nlohmann::json made = nlohmann::json::array();
-    generate::make_videos(jobs, pipeline, origin_of(flags, options), !flags.batch.empty(),
-                          [&](const Made& video) {
-                              made.push_back(as_json(video));
-                              if (!flags.json) {
-                                  print(video);
-                              }
-                          });
-    if (flags.json) {
-        std::cout << made.dump(2) << '\n';
+    const auto tell = [&](const Made& video) {
+        made.push_back(as_json(video));
+        if (!flags.json) {
+            print(video);
+        }
+    };
+    const auto print_json = [&] {
+        if (flags.json && !made.empty()) {
+            std::cout << made.dump(2) << std::endl;
+        }
+    };
+    try {
+        generate::make_videos(jobs, pipeline, origin_of(flags, options), !flags.batch.empty(),
+                              tell);
+    } catch (...) {
+        print_json();
+        throw;
     }
+    print_json();
 }
 
 void add_video_flags(CLI::App& command, generate::VideoSettings& v) {

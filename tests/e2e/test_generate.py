@@ -122,17 +122,19 @@ def test_stopped_batch_goes_on(tiny_model, first_frame, tmp_path, matrix):
     batch = write_rows(tmp_path / "jobs.jsonl", [{"prompt": f"Number {i}."} for i in range(4)])
     out = tmp_path / "videos"
     command = [matrix.binary, "generate", "--model", tiny_model, "--image", first_frame, "--batch", batch, "--out", out]
-    command = [str(word) for word in [*command, "--frames", 9, "--steps", 20]]
+    command = [str(word) for word in [*command, "--frames", 9, "--steps", 20, "--json"]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = len(list(out.glob("*.mp4"))) if out.exists() else 0
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while process.poll() is None and (len(list(out.glob("*.mp4"))) if out.exists() else 0) <= before:
             time.sleep(0.02)
         process.send_signal(stop)
-        process.communicate()
+        printed, _ = process.communicate()
         assert process.returncode == code
-    result = matrix(*command[1:], "--json")
+        if stop == signal.SIGINT:
+            assert [video["files"] for video in json.loads(printed)] == [[str(file)] for file in sorted(out.glob("*.mp4"))]
+    result = matrix(*command[1:])
     assert result.returncode == 0, result.stderr
     there = [video["was_there"] for video in json.loads(result.stdout)]
     assert there[:2] == [True, True] and not there[3]
