@@ -88,7 +88,7 @@ void check_masks(const ClipPlan& plan, bool tracks, Depth depth, DatasetReport& 
                     const at::Tensor mask = media::read_mask(path);
                     check_mask_size(path, mask.size(0), mask.size(1), plan.info);
                 } else {
-                    const media::ImageSize size = media::png_size(path);
+                    const media::ImageSize size = media::mask_size(path);
                     check_mask_size(path, size.height_px, size.width_px, plan.info);
                 }
             });

@@ -10,13 +10,21 @@
 
 namespace matrix::media {
 
-at::Tensor read_mask(const std::filesystem::path& path) {
-    PngReader reader(path);
+namespace {
+
+void read_mask_header(PngReader& reader, const std::filesystem::path& path) {
     reader.read_header();
     if (reader.bit_depth == 16) {
         throw RunError(path.string() +
                        ": 16 bits a channel, a mask must have 8 (or be a palette or 1-bit image)");
     }
+}
+
+}  // namespace
+
+at::Tensor read_mask(const std::filesystem::path& path) {
+    PngReader reader(path);
+    read_mask_header(reader, path);
     reader.read_pixels();
     const bool palette = reader.color_type == PNG_COLOR_TYPE_PALETTE;
     const bool alpha = !palette && (reader.color_type & PNG_COLOR_MASK_ALPHA) != 0;
@@ -52,9 +60,9 @@ at::Tensor read_indices(const std::filesystem::path& path) {
     return indices;
 }
 
-ImageSize png_size(const std::filesystem::path& path) {
+ImageSize mask_size(const std::filesystem::path& path) {
     PngReader reader(path);
-    reader.read_header();
+    read_mask_header(reader, path);
     return {static_cast<std::int64_t>(reader.width_px),
             static_cast<std::int64_t>(reader.height_px)};
 }

@@ -78,6 +78,7 @@ void PngReader::header_step() {
     height_px = png_get_image_height(png_, info_);
     bit_depth = png_get_bit_depth(png_, info_);
     color_type = png_get_color_type(png_, info_);
+    unpacked_bytes_ = png_get_rowbytes(png_, info_) * height_px;
 }
 
 void PngReader::pixel_step() {
@@ -102,7 +103,7 @@ void PngReader::read_rows() {
     png_read_update_info(png_, info_);
     num_channels = png_get_channels(png_, info_);
     const std::size_t row_bytes = png_get_rowbytes(png_, info_);
-    if (row_bytes * height_px > kMostInflation * num_bytes_ + kMostInflation) {
+    if (unpacked_bytes_ > kMostInflation * num_bytes_ + kMostInflation) {
         png_error(png_, "fewer bytes than its size needs");
     }
     pixels.resize(row_bytes * height_px);

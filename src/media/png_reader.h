@@ -53,7 +53,8 @@ private:
     };
 
     std::string path_;
-    std::size_t num_bytes_ = 0;  ///< of the file
+    std::size_t num_bytes_ = 0;       ///< of the file
+    std::size_t unpacked_bytes_ = 0;  ///< of the rows as the file has them, several pixels a byte
     std::unique_ptr<std::FILE, CloseFile> file_;
     std::string reason_;
     png_struct_def* png_ = nullptr;

@@ -20,8 +20,8 @@ TEST(Image, PngIsWrittenAndReadBackInRgbOrder) {
     const auto path = directory.path() / "new" / "image.png";
     write_png(path, image);
     expect_equal(read_image(path), image, "image");
-    EXPECT_EQ(png_size(path).width_px, 7);
-    EXPECT_EQ(png_size(path).height_px, 11);
+    EXPECT_EQ(mask_size(path).width_px, 7);
+    EXPECT_EQ(mask_size(path).height_px, 11);
 }
 
 TEST(Image, GreyIsReadAsThreeEqualChannels) {

@@ -28,6 +28,8 @@ TEST(MaskPng, SixteenBitsAreRefused) {
     for (const char* name : {"grey16.png", "rgb16.png"}) {
         expect_error([&] { (void)read_mask(fixture(std::string("masks/") + name)); },
                      {name, "16 bits"});
+        expect_error([&] { (void)mask_size(fixture(std::string("masks/") + name)); },
+                     {name, "16 bits"});
     }
 }
 
@@ -45,8 +47,19 @@ TEST(MaskPng, IndicesOfAPaletteAndOfGrey) {
                  {"rgb.png", "colours", "palette"});
 }
 
+TEST(MaskPng, AlmostEmptyOnesOfAVideosSize) {
+    EXPECT_EQ(read_mask(fixture("masks/wide_empty1.png")).count_nonzero().item<int>(), 0);
+    for (const char* name : {"wide_grey1", "wide_palette2", "wide_palette4"}) {
+        const fs::path path = fixture(std::string("masks/") + name + ".png");
+        const at::Tensor mask = read_mask(path);
+        EXPECT_EQ(mask.sum().item<int>(), 40 * 40) << name;
+        EXPECT_EQ(mask.slice(0, 100, 140).slice(1, 200, 240).sum().item<int>(), 40 * 40) << name;
+        EXPECT_EQ(read_image(path).numel(), 3 * mask.numel()) << name;
+    }
+}
+
 TEST(MaskPng, SizeComesFromTheHeader) {
-    const ImageSize size = png_size(fixture("masks/palette4.png"));
+    const ImageSize size = mask_size(fixture("masks/palette4.png"));
     EXPECT_EQ(size.width_px, 19);
     EXPECT_EQ(size.height_px, 13);
 }
@@ -97,7 +110,7 @@ TEST(MaskPng, AHugeHeaderCostsNothing) {
     bytes.replace(16, 4, "\x7f\xff\xff\xff");
     const fs::path path = write_bytes(directory.path() / "mask.png", bytes);
     expect_error([&] { (void)read_mask(path); }, {path.string(), "damaged PNG"});
-    expect_error([&] { (void)png_size(path); }, {path.string(), "damaged PNG"});
+    expect_error([&] { (void)mask_size(path); }, {path.string(), "damaged PNG"});
 }
 
 }  // namespace

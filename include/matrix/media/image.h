@@ -26,11 +26,11 @@ void write_png(const std::filesystem::path& path, const at::Tensor& image);
 /// RunError naming the file: colours, alpha or 16 bits a channel, or damage. [H, W] uint8.
 [[nodiscard]] at::Tensor read_indices(const std::filesystem::path& path);
 
-/// Width and height from a PNG's header alone.
 struct ImageSize {
     std::int64_t width_px = 0;
     std::int64_t height_px = 0;
 };
-[[nodiscard]] ImageSize png_size(const std::filesystem::path& path);
+/// From the header alone. Sixteen bits a channel is a RunError, as for `read_mask`.
+[[nodiscard]] ImageSize mask_size(const std::filesystem::path& path);
 
 }  // namespace matrix::media
