@@ -76,7 +76,6 @@ Batch make_batch(const std::vector<data_cache::EncodedSample>& samples,
         const auto drawn = [&](double probability, Purpose purpose) {
             return probability > 0 && keyed_uniform(rules.seed, purpose, key) < probability;
         };
-        const std::int64_t frames = sample.video_moments.size(1);
         const bool drop_image = drawn(rules.image_dropout, Purpose::kImageDropout);
         const bool drop_caption = drawn(rules.caption_dropout, Purpose::kCaptionDropout);
         const bool drop_id_map = drawn(rules.id_map_dropout, Purpose::kIdMapDropout);
@@ -87,17 +86,18 @@ Batch make_batch(const std::vector<data_cache::EncodedSample>& samples,
         latents.push_back(pad_front(x0, rules.temporal_patch));
         noise.push_back(keyed_normal(latents.back().sizes(), rules.seed, Purpose::kNoise, key));
 
+        // The image stands in the first of the padded frames alone, as where a video is generated.
+        const std::int64_t frames = latents.back().size(0);
         at::Tensor image = first_frame_only(
             sample_moments(sample.image_moments, rules.seed, Purpose::kImagePosterior, number) *
                 image_factor,
             frames);
-        images.push_back(
-            pad_front(drop_image ? at::zeros_like(image) : image, rules.temporal_patch));
+        images.push_back(drop_image ? at::zeros_like(image) : image);
         if (rules.id_map) {
             const at::Tensor frame = sample.id_map_mean.defined() && !drop_id_map
                                          ? sample.id_map_mean.transpose(0, 1) * image_factor
                                          : at::zeros_like(image.narrow(0, 0, 1));
-            id_maps.push_back(pad_front(first_frame_only(frame, frames), rules.temporal_patch));
+            id_maps.push_back(first_frame_only(frame, frames));
         }
         prompts.push_back(drop_caption ? empty_prompt : sample.prompt);
         token_masks.push_back(drop_caption || drop_image ? at::zeros_like(sample.token_mask)
