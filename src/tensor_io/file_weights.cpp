@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -141,8 +141,20 @@ bool FileWeights::has(const std::string& key) const {
     return file_of_key_.contains(key);
 }
 
-void FileWeights::allow(const std::string& key_prefix) {
-    allowed_.push_back(key_prefix);
+void FileWeights::allow_copy(const std::string& key, const std::string& original) {
+    if (!has(key)) {
+        return;
+    }
+    taken_.insert(key);
+    if (!has(original)) {  // `take` says so
+        return;
+    }
+    const at::Tensor copy = stored(key), tensor = stored(original);
+    if (copy.scalar_type() != tensor.scalar_type() || copy.sizes() != tensor.sizes() ||
+        std::memcmp(copy.const_data_ptr(), tensor.const_data_ptr(), tensor.nbytes()) != 0) {
+        faults_.push_back(files_[file_of_key_.at(key)].path().string() + ": tensor " +
+                          quote_name(key) + ": is no copy of " + quote_name(original));
+    }
 }
 
 std::vector<std::string> FileWeights::keys() const {
@@ -164,10 +176,7 @@ at::Tensor FileWeights::stored(const std::string& key) const {
 void FileWeights::finish() {
     std::vector<std::string> faults = faults_;
     for (const auto& [key, file] : file_of_key_) {
-        const bool allowed = std::any_of(
-            allowed_.begin(), allowed_.end(),
-            [&key = key](const std::string& prefix) { return key.starts_with(prefix); });
-        if (!allowed && !taken_.contains(key)) {
+        if (!taken_.contains(key)) {
             faults.push_back(files_[file].path().string() + ": unexpected tensor " +
                              quote_name(key) + " " + shape_text(files_[file].shape(key)));
         }

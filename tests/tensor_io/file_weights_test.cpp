@@ -73,9 +73,13 @@ TEST(FileWeights, ReportsEveryFaultAtOnce) {
                              {"shape", at::ones({2, 3})},
                              {"integer", at::ones({2}, at::kInt)},
                              {"extra", at::ones({1})},
-                             {"vae.x", at::ones({1})}});
+                             {"good.copy", at::ones({2})},
+                             {"good.other", at::ones({2}) * 2},
+                             {"good.copy2", at::ones({2})}});
     FileWeights weights = open(dir);
-    weights.allow("vae.");
+    weights.allow_copy("good.copy", "good");
+    weights.allow_copy("good.other", "good");
+    weights.allow_copy("not.there", "good");
     EXPECT_TRUE(weights.take("good", {2}).defined());
     EXPECT_FALSE(weights.take("shape", {3, 2}).defined());
     EXPECT_FALSE(weights.take("integer", {2}).defined());
@@ -85,10 +89,12 @@ TEST(FileWeights, ReportsEveryFaultAtOnce) {
         FAIL() << "no fault";
     } catch (const RunError& error) {
         EXPECT_THAT(error.faults(),
-                    ElementsAre(file + ": tensor \"shape\": shape [2, 3], expected [3, 2]",
+                    ElementsAre(file + ": tensor \"good.other\": is no copy of \"good\"",
+                                file + ": tensor \"shape\": shape [2, 3], expected [3, 2]",
                                 file + ": tensor \"integer\": dtype int32, expected floating point",
                                 dir.path().string() + ": missing tensor \"none\" [4]",
-                                file + ": unexpected tensor \"extra\" [1]"));
+                                file + ": unexpected tensor \"extra\" [1]",
+                                file + ": unexpected tensor \"good.copy2\" [2]"));
     }
 }
 

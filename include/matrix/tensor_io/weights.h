@@ -31,9 +31,8 @@ public:
     }
     /// Whether an optional tensor is there.
     [[nodiscard]] virtual bool has(const std::string& key) const = 0;
-    /// A key that may stand in the files without being taken (a tied copy, the half of a model that
-    /// is not built).
-    virtual void allow(const std::string& key_prefix) = 0;
+    /// `key` may stand in the files too, with the bytes of `original`: a tied weight, saved twice.
+    virtual void allow_copy(const std::string& key, const std::string& original) = 0;
     /// RunError with every missing, mis-shaped, non-floating and unexpected key of the whole model
     /// at once.
     virtual void finish() = 0;
@@ -49,7 +48,7 @@ public:
     [[nodiscard]] at::Tensor take(const std::string& key, at::IntArrayRef shape) override;
     void expect(const std::string& key, at::IntArrayRef shape) override;
     [[nodiscard]] bool has(const std::string& key) const override;
-    void allow(const std::string& key_prefix) override;
+    void allow_copy(const std::string& key, const std::string& original) override;
     void finish() override;
     [[nodiscard]] std::vector<std::string> keys() const;
     /// As in the file: in its own dtype, a view of the mapping. RunError if there is no such
@@ -68,7 +67,6 @@ private:
     std::vector<SafetensorsFile> files_;
     std::map<std::string, std::size_t> file_of_key_;
     std::set<std::string> taken_;
-    std::vector<std::string> allowed_;
     std::vector<std::string> faults_;
 };
 
@@ -78,7 +76,7 @@ class CountingWeights final : public WeightSource {
 public:
     [[nodiscard]] at::Tensor take(const std::string& key, at::IntArrayRef shape) override;
     [[nodiscard]] bool has(const std::string&) const override { return true; }
-    void allow(const std::string&) override {}
+    void allow_copy(const std::string&, const std::string&) override {}
     void finish() override {}
     [[nodiscard]] const std::map<std::string, std::vector<std::int64_t>>& shapes() const {
         return shapes_;
@@ -98,7 +96,7 @@ public:
     [[nodiscard]] at::Tensor take(const std::string& key, at::IntArrayRef shape) override;
     void expect(const std::string&, at::IntArrayRef) override {}
     [[nodiscard]] bool has(const std::string&) const override { return true; }
-    void allow(const std::string&) override {}
+    void allow_copy(const std::string&, const std::string&) override {}
     void finish() override {}
     [[nodiscard]] const TensorMap& tensors() const { return tensors_; }
 

@@ -29,7 +29,9 @@ public:
         return counted_.take(key, shape);
     }
     [[nodiscard]] bool has(const std::string& key) const override { return files_.has(key); }
-    void allow(const std::string& key_prefix) override { files_.allow(key_prefix); }
+    void allow_copy(const std::string& key, const std::string& original) override {
+        files_.allow_copy(key, original);
+    }
     void finish() override { files_.finish(); }
 
     [[nodiscard]] std::int64_t num_parameters() const { return counted_.num_elements(); }

@@ -24,7 +24,7 @@ T5Encoder::T5Encoder(const T5Config& config, tensor_io::WeightSource& weights) :
     const std::int64_t inner = config.num_heads * config.d_kv;
     const std::int64_t d_model = config.d_model;
     shared_ = weights.take("shared.weight", {config.vocab_size, d_model});
-    weights.allow("encoder.embed_tokens.weight");
+    weights.allow_copy("encoder.embed_tokens.weight", "shared.weight");
     relative_attention_bias_ =
         weights.take("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
                      {config.relative_attention_num_buckets, config.num_heads});
@@ -112,10 +112,11 @@ at::Tensor T5Encoder::forward(const at::Tensor& input_ids) const {
     const auto largest = input_ids.max().item<std::int64_t>();
     const auto smallest = input_ids.min().item<std::int64_t>();
     if (smallest < 0 || largest >= config_.vocab_size) {
-        throw RunError("token id " + std::to_string(smallest < 0 ? smallest : largest) +
-                       " is not in the text encoder's vocabulary of " +
-                       std::to_string(config_.vocab_size) +
-                       "; tokenizer and text encoder do not belong together");
+        throw RunError("text_encoder: token id " +
+                       std::to_string(smallest < 0 ? smallest : largest) +
+                       " is not in the vocabulary of " + std::to_string(config_.vocab_size) +
+                       " (vocab_size of its config.json); tokenizer and text encoder do not belong "
+                       "together");
     }
     const at::Tensor ids = input_ids.to(shared_.device());
     const at::Tensor bias = position_bias(length);

@@ -31,7 +31,9 @@ public:
         return {};
     }
     [[nodiscard]] bool has(const std::string& key) const override { return weights_.has(key); }
-    void allow(const std::string& key_prefix) override { weights_.allow(key_prefix); }
+    void allow_copy(const std::string& key, const std::string& original) override {
+        weights_.allow_copy(key, original);
+    }
     void finish() override {}
 
 private:

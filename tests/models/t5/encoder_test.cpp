@@ -105,6 +105,14 @@ TEST_F(Checkpoint, MayHoldTheTiedCopy) {
     tensors_["encoder.embed_tokens.weight"] = tensors_.at("shared.weight").clone();
     save();
     EXPECT_NO_THROW((void)reload());
+    for (const at::Tensor& other : {tensors_.at("shared.weight") + 1,  // other values
+                                    tensors_.at("shared.weight").slice(0, 1).contiguous(),
+                                    tensors_.at("shared.weight").to(at::kInt)}) {
+        tensors_["encoder.embed_tokens.weight"] = other;
+        save();
+        test::expect_error([&] { (void)reload(); },
+                           {"encoder.embed_tokens.weight", "copy of", "shared.weight"});
+    }
 }
 
 TEST_F(Checkpoint, MayBeBfloat16) {

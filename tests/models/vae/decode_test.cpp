@@ -77,7 +77,7 @@ TEST(VaeDecoder, ExpectsTheEncodersWeightsBesideIts) {
             ++num_expected;
         }
         bool has(const std::string&) const override { return true; }
-        void allow(const std::string&) override {}
+        void allow_copy(const std::string&, const std::string&) override {}
         void finish() override { finished = true; }
         int num_expected = 0;
         bool finished = false;
