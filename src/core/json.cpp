@@ -75,7 +75,9 @@ std::string bare_message(const std::string& what) {
         const std::size_t colon = what.find(": ", begin);
         begin = colon == std::string::npos ? begin : colon + 2;
     }
-    return cut(what.substr(begin), 200);
+    // It quotes what was read, which need not be UTF-8.
+    const json text = what.substr(begin);
+    return cut(json::parse(text.dump(-1, ' ', false, json::error_handler_t::replace)), 200);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -101,12 +102,27 @@ fs::path entry_path(const fs::path& cache, EntryKind kind, const std::string& ke
 }
 
 void write_entry(const fs::path& cache, EntryKind kind, const std::string& key,
-                 const tensor_io::TensorMap& tensors) {
-    tensor_io::write_safetensors(entry_path(cache, kind, key), tensors,
-                                 {{"format", std::to_string(kFormatVersion)},
-                                  {"kind", folder_of(kind)},
-                                  {"key", key},
-                                  {"checksum", checksum(tensors)}});
+                 const tensor_io::TensorMap& tensors, tensor_io::Metadata notes) {
+    notes.merge(tensor_io::Metadata{{"format", std::to_string(kFormatVersion)},
+                                    {"kind", folder_of(kind)},
+                                    {"key", key},
+                                    {"checksum", checksum(tensors)}});
+    tensor_io::write_safetensors(entry_path(cache, kind, key), tensors, notes);
+}
+
+void remove_abandoned(const fs::path& cache) {
+    const auto limit = fs::file_time_type::clock::now() - std::chrono::hours(24);
+    for (const EntryKind kind :
+         {EntryKind::kVideo, EntryKind::kMasks, EntryKind::kIdMap, EntryKind::kPrompt}) {
+        std::error_code ignored;
+        for (const auto& file : fs::directory_iterator(cache / folder_of(kind), ignored)) {
+            const bool temporary =
+                file.path().filename().string().find(".safetensors.tmp.") != std::string::npos;
+            if (temporary && file.last_write_time(ignored) < limit) {
+                fs::remove(file.path(), ignored);
+            }
+        }
+    }
 }
 
 SafetensorsFile open_entry(const fs::path& cache, EntryKind kind, const std::string& key,

@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxMemoBytes = std::size_t{1} << 30;
 
-// Size and modification time in nanoseconds, taken before the content is read: a write during the
-// hash changes them.
+// Size, and the times of modification and of change in nanoseconds (nobody can set the latter
+// back), taken before the content is read: a write during the hash changes them.
 std::string stamp_of(const fs::path& path) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) {
@@ -28,7 +28,8 @@ std::string stamp_of(const fs::path& path) {
         throw RunError(path.string() + ": is not a file");
     }
     return std::to_string(status.st_size) + ":" + std::to_string(status.st_mtim.tv_sec) + "." +
-           std::to_string(status.st_mtim.tv_nsec);
+           std::to_string(status.st_mtim.tv_nsec) + ":" + std::to_string(status.st_ctim.tv_sec) +
+           "." + std::to_string(status.st_ctim.tv_nsec);
 }
 
 std::string memo_name(const fs::path& path) {

@@ -150,6 +150,9 @@ std::vector<IdFolder> find_id_folders(const Row& row) {
         }
         folders.push_back({*id, name, it->path(), data_cache::list_masks(it->path())});
     }
+    if (error && error != std::errc::no_such_file_or_directory) {
+        throw RunError(row.mask_path.string() + ": " + error.message());
+    }
     std::ranges::sort(folders, {}, [](const IdFolder& f) { return std::pair(f.id, f.name); });
     for (std::size_t i = 1; i < folders.size(); ++i) {
         if (folders[i].id == folders[i - 1].id) {
@@ -179,9 +182,10 @@ ClipPlan plan_clip(const Row& row, const DataConfig& config) {
         }
     };
     collect([&] {
-        std::error_code ignored;
-        if (!fs::exists(row.video_path, ignored)) {
-            throw RunError(row.video_path.string() + ": missing, named by " + row.where);
+        std::error_code error;
+        if (!fs::exists(row.video_path, error)) {
+            throw RunError(row.video_path.string() + ": " + (error ? error.message() : "missing") +
+                           ", named by " + row.where);
         }
         plan.info = media::probe_video(row.video_path);
         plan.indices = frame_indices(config, plan.info, row.video_path);
@@ -209,6 +213,7 @@ Clip load_clip(const Row& row, const DataConfig& config, ClipParts parts) {
     const ClipPlan plan = plan_clip(row, config);
     const media::Geometry geometry = geometry_of(plan.info, config);
     Clip clip;
+    clip.frames_per_second = plan.info.frames_per_second;
     if (parts.video) {
         clip.video = load_video(row, plan, geometry);
     }

@@ -33,9 +33,10 @@ VideoFile::VideoFile(const std::filesystem::path& path) : path_(path) {
     if (std::filesystem::is_directory(status)) {
         fail("is a directory, a video file was expected");
     }
-    if (std::filesystem::is_regular_file(status)) {
-        check_length(std::filesystem::file_size(path, error));
+    if (!std::filesystem::is_regular_file(status)) {
+        fail("is not a file");
     }
+    check_length(std::filesystem::file_size(path, error));
     open();
     find_stream();
     read_rotation();

@@ -4,6 +4,8 @@
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_source/doctor.h"
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -41,7 +43,10 @@ public:
         if (!report_.faults.empty()) {
             throw RunError(report_.faults);
         }
-        plan_.notes = std::move(report_.notes);
+        std::ranges::copy_if(report_.notes, std::back_inserter(plan_.notes),
+                             [&](const std::string& note) {
+                                 return std::ranges::find(plan_.notes, note) == plan_.notes.end();
+                             });
         return std::move(plan_);
     }
 
@@ -54,6 +59,7 @@ private:
         bool needs_work = false;
         try {
             plan_.texts.push_back(data_source::read_text(row, config_, tokenizer_));
+            std::ranges::copy(plan_.texts.back().notes, std::back_inserter(plan_.notes));
             plan_.index.clips.push_back(describe(row, plan_.texts.back().prompt));
             needs_work = want_clip(i, plan_.index.clips.back());
         } catch (const RunError& e) {

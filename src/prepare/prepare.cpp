@@ -4,6 +4,8 @@
 #include "matrix/core/error.h"
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"
+#include "matrix/data_source/clip.h"
+#include "matrix/data_source/manifest.h"
 #include "matrix/distributed/collective.h"
 #include "matrix/log/log.h"
 #include "matrix/log/progress.h"
@@ -13,8 +15,12 @@
 #include "prepare/plan.h"
 
 #include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -117,7 +123,8 @@ private:
         if (job.parts.video) {
             data_cache::write_entry(cache_, EntryKind::kVideo, entry.video_key,
                                     encode_video(encode, clip.video, entry.hashes.video,
-                                                 options_.data.image_noise_draws, entry.video));
+                                                 options_.data.image_noise_draws, entry.video),
+                                    {{"fps", nlohmann::json(clip.frames_per_second).dump()}});
         }
     }
 
@@ -185,20 +192,25 @@ bool travels_alone(const PrepareOptions& options, const data_cache::EncoderIds& 
                 .empty();
 }
 
-void bring_up_to_date(const PrepareOptions& options, const Encoders& encoders,
-                      const data_cache::EncoderIds& ids, data_cache::FileHashes& hashes) {
-    const text::T5Tokenizer tokenizer(options.model / "tokenizer");
-    Plan plan = make_plan(options.data, ids, tokenizer, hashes);
-    std::ranges::for_each(plan.notes, [](const std::string& note) { log::warning(note); });
-    Preparation(options, encoders, std::move(plan), tokenizer).run();
-}
-
 void say_counts(const std::string& cache, std::int64_t num_clips, std::int64_t num_without) {
     log::info(cache + ": " + std::to_string(num_clips) + " clips" +
               (num_without > 0
                    ? ", " + std::to_string(num_without) +
                          " of them without interactions: they train the denoising loss alone"
                    : ""));
+}
+
+void bring_up_to_date(const PrepareOptions& options, const Encoders& encoders,
+                      const data_cache::EncoderIds& ids, data_cache::FileHashes& hashes) {
+    data_cache::remove_abandoned(*options.data.cache);
+    const text::T5Tokenizer tokenizer(options.model / "tokenizer");
+    Plan plan = make_plan(options.data, ids, tokenizer, hashes);
+    std::ranges::for_each(plan.notes, [](const std::string& note) { log::warning(note); });
+    const auto clips = static_cast<std::int64_t>(plan.manifest.rows.size());
+    const std::int64_t without = std::ranges::count_if(
+        plan.manifest.rows, [](const auto& row) { return row.interactions.empty(); });
+    Preparation(options, encoders, std::move(plan), tokenizer).run();
+    say_counts(*options.data.cache, clips, without);
 }
 
 }  // namespace
@@ -221,6 +233,43 @@ std::vector<std::string> verify(const PrepareOptions& options) {
     return verify(options, model_encoders(options.model, options.dtype, options.device));
 }
 
+namespace {
+
+/// One line for each clip whose ID folders are not those that the cache was made from. Nothing
+/// where the data set is not there: a cache may travel alone.
+std::vector<std::string> changed_folders(const data_cache::CacheIndex& index,
+                                         const DataConfig& data) {
+    std::vector<std::string> faults;
+    std::error_code ignored;
+    if (!std::filesystem::exists(std::filesystem::path(data.path) / index.metadata_file, ignored)) {
+        return faults;
+    }
+    std::map<std::string, const data_cache::CachedClip*> cached;
+    for (const data_cache::CachedClip& clip : index.clips) {
+        cached[clip.video] = &clip;
+    }
+    for (const data_source::Row& row : data_source::read_manifest(data.path).rows) {
+        const data_source::ClipParts parts = data_source::parts_of(row, data);
+        const auto clip = cached.find(row.video);
+        if (clip == cached.end() || !(parts.tracks || parts.id_map) ||
+            !std::filesystem::exists(row.mask_path, ignored)) {
+            continue;
+        }
+        std::vector<std::string> names;
+        std::ranges::transform(data_source::find_id_folders(row), std::back_inserter(names),
+                               &data_source::IdFolder::name);
+        std::ranges::sort(names);
+        if (!std::ranges::equal(names, std::views::keys(clip->second->hashes.masks))) {
+            faults.push_back(row.mask_path.string() +
+                             ": ID folders have come or gone since the cache was prepared; run "
+                             "`matrix prepare`");
+        }
+    }
+    return faults;
+}
+
+}  // namespace
+
 std::vector<std::string> verify(const PrepareOptions& options, const Encoders& encoders) {
     require_usable(options.data);
     if (!options.data.cache) {
@@ -228,8 +277,10 @@ std::vector<std::string> verify(const PrepareOptions& options, const Encoders& e
     }
     const std::filesystem::path cache = *options.data.cache;
     data_cache::FileHashes hashes({});
-    std::vector<std::string> faults =
-        data_cache::changed_sources(data_cache::CacheIndex::load(cache), options.data.path, hashes);
+    const data_cache::CacheIndex index = data_cache::CacheIndex::load(cache);
+    std::vector<std::string> faults = data_cache::changed_sources(index, options.data.path, hashes);
+    const auto folders = changed_folders(index, options.data);
+    faults.insert(faults.end(), folders.begin(), folders.end());
     const auto damaged = data_cache::verify_cache(cache);
     faults.insert(faults.end(), damaged.begin(), damaged.end());
     try {
@@ -260,12 +311,12 @@ std::unique_ptr<data_cache::SampleSource> open_source(const PrepareOptions& opti
     std::unique_ptr<data_cache::CacheReader> reader;
     if (travels_alone(options, ids)) {
         reader = data_cache::open_cache(data, ids, hashes, options.nearest_query);
+        say_counts(*data.cache, reader->size(), reader->num_without_interactions());
     } else {
         bring_up_to_date(options, encoders, ids, hashes);
         reader = std::make_unique<data_cache::CacheReader>(*data.cache, data, ids,
                                                            options.nearest_query);
     }
-    say_counts(*data.cache, reader->size(), reader->num_without_interactions());
     return reader;
 }
 

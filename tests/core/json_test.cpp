@@ -21,6 +21,8 @@ TEST(ParseJson, NamesLineAndColumn) {
                  {"run.json:3:8: malformed JSON", "unexpected ']'"});
     expect_error([] { (void)parse_json("", "run.json"); }, {"run.json:1:1: malformed JSON"});
     expect_error([] { (void)parse_json("{} x", "run.json"); }, {"run.json:1:4: malformed JSON"});
+    expect_error([] { (void)parse_json("\"a\xe9.\"", "run.json"); },
+                 {"malformed JSON", "UTF-8", "a\xef\xbf\xbd"});  // what is quoted is made UTF-8
     expect_error([] { (void)parse_json("[1e999]", "run.json"); }, {"run.json:1:", "malformed"});
     expect_error([] { (void)parse_json("\"\xff\"", "run.json"); }, {"run.json:1:2", "malformed"});
 }

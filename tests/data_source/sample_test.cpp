@@ -21,6 +21,7 @@ using test::expect_error;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 const text::T5Tokenizer& tokenizer() {
     static const text::T5Tokenizer instance(std::string(MATRIX_SOURCE_DIR) +
@@ -236,6 +237,17 @@ TEST(Doctor, FindsEveryFaultAtOnce) {
             AllOf(HasSubstr("b/id1"), HasSubstr("stands beside <id1>")),
             AllOf(HasSubstr("short.mp4"), HasSubstr("has 4 frames"), HasSubstr("5 are needed")),
             AllOf(HasSubstr("videos/missing.mp4: missing"), HasSubstr("row 3"))));
+}
+
+TEST(Doctor, AFolderThatCannotBeReadIsNotOneThatIsMissing) {
+    const Dataset data;
+    data.write_two_clips();
+    data.write("metadata.jsonl", R"({"video": "b.mp4", "prompt": "Rain."})");
+    fs::remove_all(data.root() / "mask_annotation/b");
+    EXPECT_THAT(check_dataset(data.config(), &tokenizer(), Depth::kHeaders).faults, IsEmpty());
+    data.write("mask_annotation/b", "no folder");
+    EXPECT_THAT(check_dataset(data.config(), &tokenizer(), Depth::kHeaders).faults,
+                ElementsAre(AllOf(HasSubstr("mask_annotation/b: "), HasSubstr("Not a directory"))));
 }
 
 TEST(Doctor, CountsMasksAndReadsThemAll) {

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "matrix/media/video.h"
 #include "media_fixtures.h"
@@ -33,6 +34,8 @@ TEST(VideoBadFiles, MissingEmptyAndDirectory) {
     const TempDirectory directory;
     expect_refused(directory.path() / "none.mp4", "no such video file");
     expect_refused(directory.path(), "is a directory");
+    ASSERT_EQ(::mkfifo((directory.path() / "fifo.mp4").c_str(), 0600), 0);
+    expect_refused(directory.path() / "fifo.mp4", "is not a file");
     expect_refused(write_bytes(directory.path() / "empty.mp4", ""), "is empty");
 }
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
@@ -14,6 +16,8 @@
 #include "matrix/data_cache/entries.h"
 #include "matrix/data_cache/reader.h"
 #include "matrix/data_source/sample.h"
+#include "matrix/media/video.h"
+#include "prepare/plan.h"
 #include "support/errors.h"
 #include "support/tensors.h"
 
@@ -277,6 +281,21 @@ TEST_F(PrepareTest, AnInterruptedRunGoesOnWhereItWas) {
     EXPECT_THAT(verify(options_, fake_.get()), IsEmpty());
 }
 
+TEST_F(PrepareTest, WhatAKilledRunLeftIsTakenAway) {
+    prepare(options_, fake_.get());
+    const std::set<std::string> files = cache_files();
+    const fs::path videos = fs::path(*options_.data.cache) / "videos";
+    for (const char* name : {"a.safetensors.tmp.1.0", "b.safetensors.tmp.2.0"}) {
+        std::ofstream(videos / name) << "half";
+    }
+    fs::last_write_time(videos / "a.safetensors.tmp.1.0",
+                        fs::file_time_type::clock::now() - std::chrono::hours(25));
+    prepare(options_, fake_.get());
+    std::set<std::string> left = cache_files();
+    EXPECT_EQ(left.erase("videos/b.safetensors.tmp.2.0"), 1u) << "may be another process's";
+    EXPECT_EQ(left, files);
+}
+
 TEST_F(PrepareTest, DamagedEntriesAreMadeAgain) {
     prepare(options_, fake_.get());
     for (const auto& entry : fs::recursive_directory_iterator(*options_.data.cache)) {
@@ -304,6 +323,47 @@ TEST_F(PrepareTest, VerifyReadsEverything) {
     EXPECT_THAT(
         verify(options_, fake_.get()),
         ElementsAre(AllOf(HasSubstr("a/id2"), HasSubstr("changed")), HasSubstr("another VAE")));
+}
+
+TEST_F(PrepareTest, VerifySeesIdFoldersThatCameOrWent) {
+    prepare(options_, fake_.get());
+    const fs::path clip = data_.root() / "mask_annotation/a";
+    fs::copy(clip / "id2", clip / "id5");
+    EXPECT_THAT(verify(options_, fake_.get()),
+                ElementsAre(AllOf(HasSubstr(clip.string()), HasSubstr("come or gone"))));
+    fs::remove_all(clip / "id5");
+    EXPECT_THAT(verify(options_, fake_.get()), IsEmpty());
+}
+
+TEST_F(PrepareTest, APhraseThatIsCutOffIsNamedWhetherOrNotItsClipIsEncoded) {
+    const text::T5Tokenizer tokenizer(options_.model / "tokenizer");
+    data_cache::FileHashes hashes({});
+    const auto notes = [&] {
+        return make_plan(options_.data, fake_.get().ids(hashes), tokenizer, hashes).notes;
+    };
+    std::string prompt = "A man";
+    for (int i = 0; i < 230; ++i) {
+        prompt += " and";
+    }
+    data_.write("metadata.jsonl",
+                R"({"video": "a.mp4", "prompt": ")" + prompt +
+                    R"( lifts it.", "interactions": [{"subject": )"
+                    R"({"phrase": "man", "id": 1}, "verb": {"phrase": "lifts"}}]})"
+                    "\n");
+    const auto said = ElementsAre(AllOf(HasSubstr("row 0"), HasSubstr("\"lifts\"")));
+    EXPECT_THAT(notes(), said) << "once, where the clip is looked at too";
+    prepare(options_, fake_.get());
+    EXPECT_THAT(notes(), said);
+}
+
+TEST_F(PrepareTest, AVideosRateIsKept) {
+    prepare(options_, fake_.get());
+    const data_cache::CacheIndex index = data_cache::CacheIndex::load(*options_.data.cache);
+    const auto entry = data_cache::open_entry(*options_.data.cache, data_cache::EntryKind::kVideo,
+                                              index.clips.front().video_key, index.config);
+    const double fps = media::probe_video(data_.root() / "videos/a.mp4").frames_per_second;
+    EXPECT_GT(fps, 0);
+    EXPECT_DOUBLE_EQ(std::stod(entry.metadata().at("fps")), fps);
 }
 
 TEST_F(PrepareTest, ReportsEveryFaultBeforeItEncodes) {

@@ -27,10 +27,13 @@ enum class EntryKind { kVideo, kMasks, kIdMap, kPrompt };
 [[nodiscard]] std::filesystem::path entry_path(const std::filesystem::path& cache, EntryKind kind,
                                                const std::string& key);
 
-/// Writes an entry, complete or not at all, with a checksum of its tensors. The folder is made if
-/// need be.
+/// Writes an entry, complete or not at all, with a checksum of its tensors and `notes` in its
+/// header: "fps", a video's own average rate. The folder is made if need be.
 void write_entry(const std::filesystem::path& cache, EntryKind kind, const std::string& key,
-                 const tensor_io::TensorMap& tensors);
+                 const tensor_io::TensorMap& tensors, tensor_io::Metadata notes = {});
+
+/// Deletes what killed processes were writing: temporary files that nobody has touched for a day.
+void remove_abandoned(const std::filesystem::path& cache);
 
 /// Maps an entry: RunError naming the file if it is missing, truncated, of another kind, or if a
 /// tensor is missing or has another dtype or shape than `config` asks for.

@@ -44,6 +44,7 @@ struct Clip {
     std::vector<std::int64_t> ids;  ///< IDs that have masks, ascending
     at::Tensor tracks;              ///< [ids, T, H, W] uint8 of zeros and ones
     at::Tensor id_map;  ///< [3, H, W] float32 in [-1, 1]; black where there are no masks
+    double frames_per_second = 0.0;  ///< the video's own average rate
 };
 
 /// Where a clip's frames are, before anything is decoded.
