@@ -194,7 +194,7 @@ void analyze_main(const Settings& settings) {
             analyze::write_report(analysis, {settings, rules, rows, beside, faults, cost});
         faults.insert(faults.end(), undrawn.begin(), undrawn.end());
         if (!settings.write_config.empty()) {
-            analyze::write_config(settings.write_config, settings, analysis.summary);
+            analyze::write_config(settings.write_config, settings.model, data, analysis.summary);
         }
         print(analysis, settings);
     }

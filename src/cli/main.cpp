@@ -1,9 +1,11 @@
 #include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -12,6 +14,7 @@
 #include "cli/help_format.h"
 #include "matrix/core/device_memory.h"
 #include "matrix/core/error.h"
+#include "matrix/core/fields.h"
 #include "matrix/core/signals.h"
 #include "matrix/log/log.h"
 
@@ -42,9 +45,19 @@ std::string fault_of_number(const std::string& text) {
                : "";
 }
 
+/// CLI11 takes "-1" and what is beyond 64 bits for the largest number.
+std::string fault_of_unsigned(const std::string& text) {
+    errno = 0;
+    static_cast<void>(std::strtoull(text.c_str(), nullptr, 0));
+    return text.starts_with('-') || errno == ERANGE ? "\"" + text + "\" is not in 0..2^64-1" : "";
+}
+
 void check_numbers(CLI::App& app) {
     for (CLI::Option* option : app.get_options()) {
         const std::string type = option->get_type_name();
+        if (type.starts_with("UINT")) {
+            option->check(CLI::Validator(fault_of_unsigned, ""));
+        }
         if (type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT")) {
             option->check(CLI::Validator(fault_of_number, ""));
         }
@@ -54,9 +67,39 @@ void check_numbers(CLI::App& app) {
     }
 }
 
+/// CLI11 says first what is missing; mostly that is for a word that it does not know.
+std::string fault_of_parse(const CLI::App& app, const CLI::ParseError& error) {
+    const std::vector<std::string> unknown = app.remaining(true);
+    if (unknown.empty() || dynamic_cast<const CLI::RequiredError*>(&error) == nullptr) {
+        return error.what();
+    }
+    const CLI::App* command = &app;
+    while (!command->get_subcommands().empty()) {
+        command = command->get_subcommands().front();
+    }
+    const bool flag = unknown.front().starts_with('-');
+    std::vector<std::string> names;
+    if (flag) {
+        for (const CLI::Option* option : command->get_options()) {
+            names.push_back(option->get_name());
+        }
+    } else {
+        for (const CLI::App* subcommand : command->get_subcommands({})) {
+            names.push_back(subcommand->get_name());
+        }
+    }
+    const auto nearest = matrix::did_you_mean(unknown.front(), names);
+    return std::string("there is no ") + (flag ? "flag " : "command ") + unknown.front() +
+           (nearest ? "; did you mean " + *nearest + "?" : "");
+}
+
 int run(const matrix::cli::Action& action) {
     try {
         action();
+        if (!std::cout.flush()) {
+            print_fault("cannot write to stdout");
+            return 1;
+        }
         const double gib = static_cast<double>(matrix::tensor_bytes(c10::kCPU).peak) / (1 << 30);
         matrix::log::debug("tensors took at most " + std::to_string(gib) +
                            " GiB of the host's memory at once");
@@ -72,6 +115,8 @@ int run(const matrix::cli::Action& action) {
         print_fault("out of memory: " + std::string(error.what_without_backtrace()));
     } catch (const c10::Error& error) {
         print_fault(error.what_without_backtrace());
+    } catch (const std::filesystem::filesystem_error& error) {
+        print_fault(error.path1().string() + ": " + error.code().message());
     } catch (const std::bad_alloc&) {
         print_fault("out of memory");
     } catch (const std::exception& error) {
@@ -117,7 +162,7 @@ int main(int argc, char** argv) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
             return app.exit(error);  // --help, --version
         }
-        print_fault(error.what());
+        print_fault(fault_of_parse(app, error));
         return 2;
     }
     std::signal(SIGPIPE, SIG_IGN);

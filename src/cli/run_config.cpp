@@ -1,6 +1,8 @@
 #include "cli/run_config.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "matrix/core/error.h"
@@ -41,6 +43,61 @@ std::vector<std::string> check_samples(const RunConfig& config) {
         faults.push_back("validation.samples: videos have 8k + 1 frames, and data.frames is " +
                          std::to_string(config.data.frames) +
                          "; change it, or set validation.samples.every_steps to 0");
+    }
+    return faults;
+}
+
+std::vector<std::string> check_names(const RunConfig& config) {
+    std::vector<std::string> faults;
+    const auto require = [&](const char* field, const std::optional<std::string>& name,
+                             const char* remedy) {
+        if (name && name->empty()) {
+            faults.push_back(std::string(field) + ": is empty; " + remedy);
+        }
+    };
+    require("model.path", config.model.path, "name the model's directory");
+    require("output", config.output, "name the run's directory");
+    require("lora.init_from", config.lora.init_from, "name an adapter, or null");
+    require("validation.data", config.validation.data, "name a data set, or null");
+    return faults;
+}
+
+std::vector<std::string> check_size(const RunConfig& config, const pipeline::SizeRules& model) {
+    std::vector<std::string> faults;
+    const pipeline::VideoSize size{config.data.frames, config.data.height, config.data.width};
+    for (const std::string& fault : pipeline::check_size(size, model)) {
+        if (!fault.starts_with("frames")) {  // that rule is about decoding
+            faults.push_back("data." + fault);
+        }
+    }
+    return faults;
+}
+
+std::vector<std::string> model_faults(const RunConfig& config, const pipeline::SizeRules& model) {
+    const models::CogVideoXConfig& transformer = model.transformer;
+    std::vector<std::string> faults =
+        lora::check(config.lora, transformer.num_layers, config.data.id_map);
+    append(faults, alignment::check(config.alignment, transformer.num_layers));
+    append(faults, check_size(config, model));
+    if (transformer.num_attention_heads % config.parallel.context != 0) {
+        faults.push_back("parallel.context: the model's " +
+                         std::to_string(transformer.num_attention_heads) +
+                         " attention heads do not divide among " +
+                         std::to_string(config.parallel.context) + " ranks");
+    }
+    if (transformer.patch_size_t && (config.alignment.sga || config.alignment.spa)) {
+        faults.emplace_back(
+            "alignment: models with temporal patches (patch_size_t) have no alignment; set "
+            "alignment.sga and alignment.spa to null");
+    }
+    const bool has_id_map = transformer.in_channels == 3 * transformer.out_channels;
+    if (transformer.in_channels != 2 * transformer.out_channels &&
+        !(has_id_map && config.data.id_map)) {
+        faults.push_back("model.path: a transformer with " +
+                         std::to_string(transformer.in_channels) +
+                         " input channels does not fit data.id_map = " +
+                         (config.data.id_map ? "true" : "false") + " (image-to-video models have " +
+                         std::to_string(2 * transformer.out_channels) + ")");
     }
     return faults;
 }
@@ -88,6 +145,7 @@ RunConfig read_run_config(const std::filesystem::path& path,
     append(faults,
            train::check(config.train, config.checkpoint, config.validation, config.alignment));
     append(faults, check_samples(config));
+    append(faults, check_names(config));
     if (config.parallel.shard_base && config.memory.base != "auto" &&
         config.memory.base != "resident") {
         faults.push_back("parallel.shard_base: a base that is shared out cannot be " +
@@ -110,6 +168,10 @@ RunConfig read_run_config(const std::filesystem::path& path,
     return config;
 }
 
+std::int64_t input_channels(const RunConfig& config, const models::CogVideoXConfig& transformer) {
+    return config.data.id_map ? 3 * transformer.out_channels : transformer.in_channels;
+}
+
 std::vector<std::string> warnings(const RunConfig& config) {
     std::vector<std::string> lines = alignment::warnings(config.alignment);
     if (config.validation.data && config.validation.every_steps == 0 &&
@@ -125,22 +187,22 @@ std::vector<std::string> warnings(const RunConfig& config) {
     return lines;
 }
 
-std::vector<std::string> check_against_model(const RunConfig& config, std::int64_t num_blocks,
-                                             std::int64_t num_heads, bool temporal_patches) {
-    std::vector<std::string> faults = lora::check(config.lora, num_blocks, config.data.id_map);
-    append(faults, alignment::check(config.alignment, num_blocks));
-    if (num_heads % config.parallel.context != 0) {
-        faults.push_back("parallel.context: the model's " + std::to_string(num_heads) +
-                         " attention heads do not divide among " +
-                         std::to_string(config.parallel.context) + " ranks");
+void check_against_model(const RunConfig& config, const pipeline::SizeRules& model,
+                         std::vector<std::string>& faults) {
+    std::set<std::string> at_fault;  // fields, or sections that could not be read at all
+    for (const std::string& fault : faults) {
+        at_fault.insert(fault.substr(0, fault.find(':')));
     }
-    if (temporal_patches && (config.alignment.sga || config.alignment.spa)) {
-        faults.emplace_back(
-            "alignment: models with temporal patches (patch_size_t) have no alignment; set "
-            "alignment.sga "
-            "and alignment.spa to null");
+    for (std::string& fault : model_faults(config, model)) {
+        const std::string field = fault.substr(0, fault.find(':'));
+        const bool known = std::ranges::any_of(at_fault, [&](const std::string& name) {
+            return field == name || field.starts_with(name + ".") ||
+                   name.starts_with(field + ".") || name == "data.id_map";
+        });
+        if (!known) {
+            faults.push_back(std::move(fault));
+        }
     }
-    return faults;
 }
 
 }  // namespace matrix::cli

@@ -11,6 +11,7 @@
 #include "matrix/core/fields.h"
 #include "matrix/data_cache/config.h"
 #include "matrix/lora/config.h"
+#include "matrix/pipeline/video_size.h"
 #include "matrix/train/config.h"
 
 namespace matrix::cli {
@@ -54,11 +55,14 @@ struct RunConfig {
 /// a run and by `check config`.
 [[nodiscard]] std::vector<std::string> warnings(const RunConfig& config);
 
-/// Faults that show against the model: blocks it has not, heads that do not divide among ranks. One
-/// line each.
-[[nodiscard]] std::vector<std::string> check_against_model(const RunConfig& config,
-                                                           std::int64_t num_blocks,
-                                                           std::int64_t num_heads,
-                                                           bool temporal_patches);
+/// Channels of the run's input: the model's own, with data.id_map those of the ID map too.
+[[nodiscard]] std::int64_t input_channels(const RunConfig& config,
+                                          const models::CogVideoXConfig& transformer);
+
+/// Appends what shows only against the model: blocks it does not have, heads that do not divide
+/// among ranks, sizes and input channels that are not its own; one line each. What `faults` says of
+/// a field already is not said again.
+void check_against_model(const RunConfig& config, const pipeline::SizeRules& model,
+                         std::vector<std::string>& faults);
 
 }  // namespace matrix::cli

@@ -21,6 +21,7 @@
 #include "matrix/lora/start.h"
 #include "matrix/models/cogvideox.h"
 #include "matrix/models/vae.h"
+#include "matrix/pipeline/video_size.h"
 #include "matrix/train/checkpoint.h"
 #include "matrix/train/config_changes.h"
 #include "matrix/train/sharded_blocks.h"
@@ -31,8 +32,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A launcher that is stopped passes the signal on to processes that were sent it with their group.
-constexpr std::chrono::milliseconds kLauncherEcho{500};
+// A launcher that is stopped, timeout(1) too, passes the signal on to processes that were sent it
+// with their group.
+constexpr std::chrono::milliseconds kEcho{500};
 
 // Of a GPU's free memory, what a desktop may come to want.
 constexpr std::int64_t kDesktopBytes = 1ll << 30;
@@ -44,8 +46,11 @@ struct TrainFlags {
     bool dry_run = false;
 };
 
+/// One that ended before its first step is none.
 bool holds_run(const fs::path& output) {
-    return fs::exists(output / "metrics.jsonl") || train::has_checkpoints(output);
+    std::error_code ignored;
+    const auto bytes = fs::file_size(output / "metrics.jsonl", ignored);
+    return (!ignored && bytes > 0) || train::has_checkpoints(output);
 }
 
 /// The checkpoint to go on from, if any; a run directory that already holds a run is not started
@@ -75,20 +80,6 @@ std::optional<fs::path> checkpoint_to_resume(const std::string& resume, const fs
     return std::nullopt;
 }
 
-/// Input channels of the run: the model's image-to-video 32, and 16 more for the ID map.
-std::int64_t wanted_channels(const RunConfig& config, const models::CogVideoXConfig& transformer) {
-    const std::int64_t with_image = 2 * transformer.out_channels;
-    const std::int64_t wanted = config.data.id_map ? 3 * transformer.out_channels : with_image;
-    if (transformer.in_channels != with_image && transformer.in_channels != wanted) {
-        throw UsageError("model.path: a transformer with " +
-                         std::to_string(transformer.in_channels) +
-                         " input channels does not fit data.id_map = " +
-                         (config.data.id_map ? "true" : "false") + " (image-to-video models have " +
-                         std::to_string(with_image) + ")");
-    }
-    return wanted;
-}
-
 /// The adapter of lora.init_from, if any. UsageError unless the run can start with it.
 std::optional<lora::Adapter> adapter_to_start_from(const RunConfig& config, std::int64_t channels) {
     if (!config.lora.init_from) {
@@ -111,21 +102,26 @@ struct ModelConfigs {
     std::int64_t channels;  ///< of the run's input
 };
 
-/// Reads them and holds the run against them.
-ModelConfigs read_model_configs(const RunConfig& config) {
+/// Reads them and holds the run against them. UsageError with what that shows and the faults that
+/// the run has by itself.
+ModelConfigs read_model_configs(const RunConfig& config, std::vector<std::string> faults) {
     const fs::path model = config.model.path;
-    const auto transformer =
-        models::CogVideoXConfig::from_file(model / "transformer" / "config.json");
-    std::vector<std::string> faults =
-        check_against_model(config, transformer.num_layers, transformer.num_attention_heads,
-                            transformer.patch_size_t.has_value());
+    pipeline::SizeRules found;
+    try {
+        found = pipeline::read_size_rules(model);
+        check_against_model(config, found, faults);
+    } catch (const RunError&) {
+        if (faults.empty()) {
+            throw;
+        }
+    }
     if (!faults.empty()) {
         throw UsageError(std::move(faults));
     }
-    return {transformer, models::VaeConfig::from_file(model / "vae" / "config.json"),
+    return {found.transformer, found.vae,
             diffusion::NoiseSchedule(diffusion::SchedulerConfig::from_file(
                 model / "scheduler" / "scheduler_config.json")),
-            wanted_channels(config, transformer)};
+            input_channels(config, found.transformer)};
 }
 
 train::BatchRules batch_rules(const RunConfig& config, const ModelConfigs& found) {
@@ -236,7 +232,7 @@ std::optional<std::int64_t> free_for_run(at::Device device) {
 
 void run_training(const RunConfig& config, const ModelConfigs& found, const std::string& resume,
                   const distributed::Environment& environment) {
-    install_stop_signals(environment.world_size > 1 ? kLauncherEcho : std::chrono::milliseconds(0));
+    install_stop_signals(kEcho);
     const at::ScalarType dtype = parse_compute_dtype(config.model.dtype, "model.dtype");
     const at::Device device = choose_device(config.model.device, environment.local_rank);
     const auto communicator =
@@ -300,10 +296,16 @@ void run_training(const RunConfig& config, const ModelConfigs& found, const std:
 void train_main(const TrainFlags& flags) {
     const distributed::Environment environment = distributed::read_environment();
     log::set_rank(environment.rank);
-    const RunConfig config = read_run_config(flags.config, flags.assignments);
-    const ModelConfigs found = read_model_configs(config);
+    std::vector<std::string> faults;
+    const RunConfig config = read_run_config(flags.config, flags.assignments, faults);
+    const ModelConfigs found = read_model_configs(config, std::move(faults));
     if (flags.dry_run) {
         check_world(config, environment.world_size);
+        if (!flags.resume.empty()) {
+            if (const auto checkpoint = checkpoint_to_resume(flags.resume, config.output)) {
+                compare_configs(*checkpoint, without_output(resolved(config)));
+            }
+        }
         static_cast<void>(adapter_to_start_from(config, found.channels));
         if (environment.rank == 0) {
             // A plan may be made where the run's GPU is not.
@@ -327,10 +329,13 @@ void add_train_command(CLI::App& app, Action& action) {
     command->add_option("--set", flags->assignments, "Set one field: path=value (repeatable)")
         ->take_all()
         ->allow_extra_args(false);
-    command->add_option("--resume", flags->resume,
-                        "Go on from a checkpoint directory, or from the run's last: auto");
+    command
+        ->add_option("--resume", flags->resume,
+                     "Go on from a checkpoint directory, or from the run's last: auto")
+        ->check([](const std::string& name) { return name.empty() ? "is empty" : ""; });
     command->add_flag("--dry-run", flags->dry_run,
-                      "Check everything and print the memory plan; loads no weights");
+                      "Check the configuration and print the memory plan; loads no weights and "
+                      "looks at no clips");
     command->footer(
         "Example:\n  matrix train --config configs/matrix-5b-i2v.json --set train.steps=2000");
     add_verbosity_flags(*command);

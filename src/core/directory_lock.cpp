@@ -15,6 +15,9 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory, const std::
     std::error_code fault;
     std::filesystem::create_directories(directory, fault);
     descriptor_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor_ < 0 && fault) {
+        throw RunError(directory.string() + ": cannot create the directory: " + fault.message());
+    }
     if (descriptor_ < 0) {
         throw_errno(directory, "open the directory");
     }

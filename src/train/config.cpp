@@ -52,6 +52,9 @@ FieldTable fields(TrainConfig& c) {
     return table;
 }
 
+// More than any machine has; its bytes are a 64-bit number.
+constexpr double kMostGib = 1e6;
+
 FieldTable fields(MemoryConfig& c) {
     FieldTable table;
     table.add(
@@ -65,7 +68,7 @@ FieldTable fields(MemoryConfig& c) {
             "Device memory for what blocks keep from forward to backward: as much is kept as fits, "
             "and of blocks for which it does not, input and attention's output go to the host's "
             "memory and come back for their backward.")
-        .above(0);
+        .above(0, kMostGib);
     table
         .add(
             "device_budget_gib", c.device_budget_gib,
@@ -73,7 +76,7 @@ FieldTable fields(MemoryConfig& c) {
             "memory takes what activation_budget_gib says, and a base of \"auto\" is streamed "
             "where that is not enough. \"auto\": on a GPU what is free there less 1 GiB; on a CPU "
             "no budget.")
-        .above(0)
+        .above(0, kMostGib)
         .null_word("auto");
     table
         .add("base", c.base,

@@ -139,6 +139,7 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& directory, std
     : path_(directory / file_name()) {
     std::error_code fault;
     std::filesystem::create_directories(directory, fault);
+    const bool has_earlier = !std::filesystem::is_empty(directory, fault);
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND, 0644);
     if (descriptor_ < 0) {
         throw RunError(path_.string() + ": cannot write: " + std::strerror(errno));
@@ -146,7 +147,7 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& directory, std
     Message version;
     version.real(kEventWallTime, now_seconds()).bytes(kEventFileVersion, "brain.Event:2");
     append(version.text());
-    if (done > 0) {
+    if (done > 0 || has_earlier) {
         Message start;
         start.varint(kSessionStatus, kSessionStart);
         // Purged are steps from this event's on.

@@ -168,6 +168,36 @@ def test_a_config_that_is_no_object_is_one_line(other, text):
     assert len(train_alone(other, code=2)) == 1
 
 
+def test_faults_against_the_model_stand_beside_the_others(other):
+    """What a field's default would break is no news where the field itself is at fault."""
+    wrong = ["lora.rank=x", "lora.blocks=[99]", "alignment.spa.blocks=[55]", "data.height=64", "data.frames=16"]
+    lines = train_alone(other, *wrong, code=2)
+    assert [line.split(":")[0] for line in sorted(lines)] == [
+        "alignment.spa.blocks", "data.frames", "data.height", "lora.blocks", "lora.rank"]
+    assert any("learned position table, which allows 96 alone" in line for line in lines)
+    [line] = train_alone(other, "data.height=63", code=2)  # once, though it does not fit the model either
+    [line] = train_alone(other, "alignment.spa.blocks=5", code=2)
+
+
+def test_empty_names_are_refused(other):
+    lines = train_alone(other, "model.path=", "lora.init_from=", "validation.data=", code=2)
+    assert [line.split(":")[0] for line in lines] == ["model.path", "lora.init_from", "validation.data"]
+    [line] = other.faults("train", "--config", "run.json", "--set", "output=", code=2)
+    assert line.startswith("output: is empty")
+    [line] = other.train_faults(output="run", resume="", code=2)
+    assert line == "--resume: is empty"
+    [line] = other.faults("train", "--config", "run.json", "--dry-run", "--resume", "none", code=1)
+    assert line.startswith("none: no complete checkpoint")
+
+
+def test_a_run_that_ended_before_its_first_step_may_begin_again(other):
+    (other.directory / "run").mkdir()
+    (other.directory / "run/metrics.jsonl").write_text("")
+    other.train("train.steps=1", output="run")
+    [line] = other.train_faults("train.steps=1", output="run", code=2)
+    assert "already holds a run" in line
+
+
 def test_combinations_are_checked_against_the_model(other):
     assert len(train_alone(other, "lora.blocks=[8]", "alignment.sga.blocks=[9, 2]", code=2)) == 2
     [line] = train_alone(
@@ -226,13 +256,13 @@ def test_wrong_masks_are_all_named(other):
 
 
 def test_a_mask_of_16_bits(other):
-    """Found when it is read: what was encoded before stays, complete."""
+    """Its header says it, before anything is encoded."""
     path = other.directory / "data/mask_annotation/000003/<id1>/004.png"
     path.unlink()
     cv2.imwrite(str(path), np.zeros((96, 160), np.uint16))
     [line] = other.faults("prepare", "--config", "run.json", "--set", "data.cache=new", "-q", code=1)
     assert "000003/<id1>/004.png: 16 bits a channel" in line
-    assert [path for path in (other.directory / "new").rglob("*") if ".tmp." in path.name] == []
+    assert not (other.directory / "new").exists()
 
 
 def rows_of(program) -> list[dict]:

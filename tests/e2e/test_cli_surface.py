@@ -1,6 +1,7 @@
 """The command line is a contract: what is here is all there is, and it explains itself."""
 
 import re
+import subprocess
 
 import pytest
 
@@ -108,6 +109,23 @@ def test_unknown_flag_is_one_line(matrix, command):
     assert result.returncode == 2
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == len(result.faults) == 1
+
+
+@pytest.mark.parametrize("arguments, line", [
+    (["trian", "--config", "x"], "there is no command trian; did you mean train?"),
+    (["check", "modell", "x"], "there is no command modell; did you mean model?"),
+    (["train", "--confg", "x"], "there is no flag --confg; did you mean --config?"),
+    (["zzzzzzz"], "there is no command zzzzzzz"),
+])
+def test_what_is_misspelt_is_named(matrix, arguments, line):
+    result = matrix(*arguments)
+    assert (result.returncode, result.stderr) == (2, f"matrix: {line}\n")
+
+
+def test_a_result_that_cannot_be_written_is_a_failure(matrix):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([matrix.binary, "check", "config", "--schema"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (1, "matrix: cannot write to stdout\n")
 
 
 def test_no_subcommand_is_one_line(matrix):

@@ -52,11 +52,26 @@ def test_between_signal_and_step_nothing_is_lost(program, whole_run, tmp_path):
     assert metrics(run) == metrics(whole_run)
 
 
-def test_a_second_signal_ends_it_at_once(program, tmp_path):
+def test_a_signal_sent_twice_is_one(program, tmp_path):
+    """As timeout(1) sends it, to its child and to the child's group."""
     run = tmp_path / "run"
-    process = program.start_training("train.steps=1000", output=run)
+    process = program.start_training("train.steps=1000", "checkpoint.every_steps=0", output=run)
     wait_for_step(process, run, 1)
     process.terminate()
+    time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (run / f"checkpoints/step-{len(metrics(run)):08}/state.json").exists()
+
+
+def test_a_second_signal_ends_it_at_once(program, tmp_path):
+    run = tmp_path / "run"
+    process = program.start_training("train.steps=1000", "train.gradient_accumulation=24", output=run)
+    wait_for_step(process, run, 1)
+    process.terminate()
+    time.sleep(0.7)  # within a step of several seconds
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode in (130, 143)
+    assert process.returncode == 130
+    assert len(metrics(run)) == 1 and not (run / "checkpoints").exists()

@@ -101,6 +101,17 @@ TEST(TensorBoard, AResumedRunSaysFromWhichStepOnEarlierFilesAreForgotten) {
     EXPECT_EQ(records[1].substr(9), std::string("\x10\xad\x02\x3a\x02\x08\x01"));
 }
 
+TEST(TensorBoard, ARunThatBeginsAgainForgetsEveryEarlierStep) {
+    const Directory directory;
+    const fs::path earlier = directory.path() / "events.out.tfevents.0000000001.host.0000000001";
+    std::ofstream(earlier) << "";
+    const TensorBoardWriter writer(directory.path(), 0);
+    fs::remove(earlier);
+    const auto records = records_of(only_file(directory.path()));
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[1].substr(9), std::string("\x10\x01\x3a\x02\x08\x01"));
+}
+
 TEST(TensorBoard, AStepsScalarsAreOnDiskWhenWriteReturns) {
     const Directory directory;
     TensorBoardWriter writer(directory.path(), 0);

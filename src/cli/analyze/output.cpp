@@ -82,11 +82,15 @@ void write_tables(const fs::path& out, const Analysis& analysis) {
                           json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void write_config(const fs::path& config, const Settings& settings,
-                  const analysis::Summary& summary) {
+void write_config(const fs::path& config, const std::string& model,
+                  const data_cache::DataConfig& data, const analysis::Summary& summary) {
     Json run = fs::exists(config) ? parse(config)
-                                  : Json{{"model", {{"path", settings.model}}},
-                                         {"data", {{"path", settings.data}}}};
+                                  : Json{{"model", {{"path", model}}},
+                                         {"data",
+                                          {{"path", data.path},
+                                           {"frames", data.frames},
+                                           {"height", data.height},
+                                           {"width", data.width}}}};
     std::set<std::int64_t> all;
     try {
         for (const auto& [term, blocks] :

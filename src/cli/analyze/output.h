@@ -37,10 +37,10 @@ struct Analysis {
 void write_tables(const std::filesystem::path& out, const Analysis& analysis);
 
 /// Sets alignment.sga.blocks, alignment.spa.blocks and lora.blocks of a run's file, everything else
-/// as it was, a term that is off too; a file that is not there becomes one with these, the model
-/// and the data alone. RunError, with the file as it was, where a term has no layer.
-void write_config(const std::filesystem::path& config, const Settings& settings,
-                  const analysis::Summary& summary);
+/// as it was, a term that is off too; a file that is not there becomes one with these, the model,
+/// the data and its size alone. RunError, with the file as it was, where a term has no layer.
+void write_config(const std::filesystem::path& config, const std::string& model,
+                  const data_cache::DataConfig& data, const analysis::Summary& summary);
 
 /// {"videos/a.mp4": "success", "videos/b.mp4": "failure"}. UsageError with every fault.
 [[nodiscard]] std::vector<analysis::Outcome> read_outcomes(const std::filesystem::path& path);

@@ -3,33 +3,10 @@
 
 #include "cli/check/report.h"
 #include "cli/run_config.h"
-#include "matrix/models/cogvideox.h"
+#include "matrix/pipeline/video_size.h"
 
 namespace matrix::cli::check {
-namespace {
-
 namespace fs = std::filesystem;
-
-/// Blocks against the model's. A section that is at fault itself was read in part: what its
-/// defaults would break is no news.
-void check_blocks(const RunConfig& config, const models::CogVideoXConfig& transformer,
-                  Report& report) {
-    const std::vector<std::string> own = report.faults;
-    const auto at_fault = [&](const std::string& section) {
-        return std::ranges::any_of(own, [&](const std::string& fault) {
-            return fault.starts_with(section) || fault.starts_with("data.id_map");
-        });
-    };
-    for (const std::string& fault :
-         check_against_model(config, transformer.num_layers, transformer.num_attention_heads,
-                             transformer.patch_size_t.has_value())) {
-        if (!at_fault(fault.substr(0, fault.find_first_of(".:")))) {
-            report.faults.push_back(fault);
-        }
-    }
-}
-
-}  // namespace
 
 Report check_config(const fs::path& run_file) {
     Report report;
@@ -39,13 +16,10 @@ Report check_config(const fs::path& run_file) {
     report.facts["model"] = model.string();
     if (!fs::is_directory(model)) {
         report.notes.push_back("model.path: " + model.string() +
-                               " is not there, so block numbers were not compared with it");
+                               " is not there, so nothing was compared with it");
     } else {
-        report.collect([&] {
-            check_blocks(config,
-                         models::CogVideoXConfig::from_file(model / "transformer" / "config.json"),
-                         report);
-        });
+        report.collect(
+            [&] { check_against_model(config, pipeline::read_size_rules(model), report.faults); });
     }
     std::ranges::move(warnings(config), std::back_inserter(report.notes));
     if (report.faults.empty()) {

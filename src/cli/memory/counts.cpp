@@ -31,10 +31,6 @@ std::int64_t compute_dtype_bytes(const RunConfig& config) {
     return config.model.dtype == "float32" ? 4 : 2;
 }
 
-std::int64_t input_channels(const RunConfig& config, const models::CogVideoXConfig& model) {
-    return config.data.id_map ? 3 * model.out_channels : model.in_channels;
-}
-
 std::int64_t patch_elements(const models::CogVideoXConfig& model) {
     return model.patch_size * model.patch_size * model.patch_size_t.value_or(1);
 }
