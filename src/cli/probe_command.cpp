@@ -2,6 +2,8 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <set>
 
 #include "cli/commands.h"
@@ -63,23 +65,55 @@ void check_finite(const tensor_io::TensorMap& outputs) {
     }
 }
 
+/// By flag, all paths but that of the outputs.
+std::map<std::string, std::string> paths_of(const Request& r) {
+    return {{"--model", r.model},
+            {"--inputs", r.inputs},
+            {"--adapter", r.adapter},
+            {"--config", r.config},
+            {"--save-checkpoint", r.save_checkpoint},
+            {"--prompts", r.prompts.value_or("")}};
+}
+
+/// UsageError for a path that was given and is empty.
+void check_paths(const Request& request, const std::set<std::string>& given) {
+    std::vector<std::string> faults;
+    if (request.outputs.empty()) {
+        faults.emplace_back("--outputs: is empty");
+    }
+    for (const auto& [flag, path] : paths_of(request)) {
+        if (given.count(flag) != 0 && path.empty()) {
+            faults.push_back(flag + ": is empty");
+        }
+    }
+    if (!faults.empty()) {
+        throw UsageError(std::move(faults));
+    }
+}
+
 void run_part(const Request& request, const std::set<std::string>& given) {
     const Part& part = find_part(request.part);
     check_flags(part, given);
-    if (given.count("--adapter") != 0 && request.adapter.empty()) {
-        throw UsageError("--adapter: is empty");
-    }
+    check_paths(request, given);
     const probe::Result result = part.run(request);
     check_finite(result.outputs);
     tensor_io::write_safetensors(request.outputs, result.outputs);
     if (result.after) {
-        try {
-            result.after();
-        } catch (...) {
-            std::error_code ignored;
-            std::filesystem::remove(request.outputs, ignored);
-            throw;
+        result.after();
+    }
+}
+
+/// After a failure nothing may pass for its result, not what an earlier run left there either.
+void remove_outputs(const Request& request) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    for (const auto& [flag, path] : paths_of(request)) {
+        if (fs::equivalent(path, request.outputs, ignored)) {
+            return;
         }
+    }
+    if (fs::is_regular_file(request.outputs, ignored)) {
+        fs::remove(request.outputs, ignored);
     }
 }
 
@@ -98,9 +132,14 @@ void probe_main(const Request& request, const std::set<std::string>& given) {
     try {
         run_part(request, given);
     } catch (const UsageError& error) {
+        remove_outputs(request);
         throw UsageError(first_of(error.faults()));
     } catch (const RunError& error) {
+        remove_outputs(request);
         throw RunError(first_of(error.faults()));
+    } catch (...) {
+        remove_outputs(request);
+        throw;
     }
 }
 

@@ -40,15 +40,17 @@ void ModelConfig::fail(std::string_view name, const std::string& reason) const {
 
 void ModelConfig::expect_class(const std::vector<std::string>& names) const {
     const nlohmann::json* value = find("_class_name");
+    if (value == nullptr) {
+        return;
+    }
     std::string wanted;
     for (const std::string& name : names) {
-        if (value != nullptr && value->is_string() && *value == name) {
+        if (value->is_string() && *value == name) {
             return;
         }
         wanted += (wanted.empty() ? "" : " or ") + name;
     }
-    fail("_class_name",
-         "expected " + wanted + (value != nullptr ? ", got " + value->dump() : ", it is missing"));
+    fail("_class_name", "expected " + wanted + ", got " + value->dump());
 }
 
 void ModelConfig::require(std::string_view name) const {

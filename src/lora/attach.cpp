@@ -99,7 +99,7 @@ void check_fits(nn::Adaptable& model, const Adapter& adapter, std::int64_t chann
     for (const auto& [name, delta] : adapter.deltas) {
         const auto found = linears.find(name);
         if (found == linears.end() && of_other_programs(name)) {
-            throw RunError("adapter: " + not_applied_text(name));
+            throw RunError("adapter: " + a_key(name) + ": " + not_applied_text(name));
         }
         if (found == linears.end()) {
             throw RunError("adapter: " + a_key(name) + ": the model has no such linear (it has " +

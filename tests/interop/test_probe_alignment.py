@@ -1,6 +1,7 @@
 """scheduler.train, readouts, losses and heads against diffusers and plain float64 PyTorch."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -43,6 +44,19 @@ def test_scheduler_train(probe, tmp_path, name, shift, zero_snr):
     loss = (weight * (x0 - exact["latents"]).square().flatten(1).mean(1)).mean()
     assert out["loss"].shape == () and relative(out["loss"], loss) <= 1e-6
     assert out["noisy"].dtype == out["x0"].dtype == out["velocity"].dtype == torch.float32
+
+
+def test_scheduler_train_of_single_numbers(probe, tmp_path):
+    """Nothing behind the batch; and a scheduler's config need not name its class."""
+    models.write_scheduler(tmp_path)
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "_class_name"}))
+    x = {k: torch.randn(4, 1) for k in ("latents", "noise", "model_output")}
+    x["timestep"] = torch.tensor([3, 500, 999, 0])
+    wide = probe("scheduler.train", x, model=tmp_path)
+    flat = probe("scheduler.train", {k: v.flatten() for k, v in x.items()}, model=tmp_path)
+    for name, value in wide.items():
+        assert torch.equal(value.flatten(), flat[name].flatten()), name
 
 
 def test_scheduler_train_faults(probe, tmp_path):
@@ -259,6 +273,24 @@ def test_head(probe, which, kind):
             assert own[:, 16:32, 16:32].mean() > 0
     alone = head(probe, which, kind, {"map": values[None]})["logits"]
     assert relative(alone[0], logits[0]) <= 1e-6  # nor samples
+
+
+def test_head_in_bfloat16(probe):
+    inputs = {"map": torch.randn(1, 2, 2, 2, 3), "cotangent": torch.ones(1, 2, 5, 32, 48)}
+    exact = head(probe, "grounding", "affine", {**inputs, "map": inputs["map"].bfloat16()}, grad=True)
+    rounded = head(probe, "grounding", "affine", inputs, grad=True, dtype="bfloat16")
+    assert torch.equal(rounded["logits"], exact["logits"].bfloat16())
+    assert rounded["grad.map"].dtype == torch.bfloat16
+
+
+def test_claimed_sizes(probe):
+    """Without an element behind them sizes cost a file nothing."""
+    wide = {"map": torch.zeros(0, 1, 1, 1, 2049)}
+    assert "map: must have" in probe.fails(1, "head", wide, head="grounding")
+    q = torch.zeros(1, 1, 4, 2)
+    masks = {"token_mask": torch.zeros(1, 10**9, 0, dtype=torch.uint8)}
+    assert "token_mask: has more than" in probe.fails(
+        1, "readout.v2t", {"q": q, "k": q.clone(), "grid": torch.tensor([1, 2, 2]), **masks})
 
 
 def test_heads_and_seeds(probe):

@@ -173,5 +173,8 @@ def test_data_faults(tmp_path, dataset):
     assert "frames" in probe.fails(2, "data", config=write_run(dataset, tmp_path, frames=8), index=0)
     line = probe.fails(2, "data", config=write_run(dataset, tmp_path, frame=9, heigth=3), index=0)
     assert "data.frame" in line and "(and 1 more)" in line
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("none.json", "broken.json"):  # missing or damaged, not wrong
+        assert name in probe.fails(1, "data", config=tmp_path / name, index=0)
     assert "1001" in probe.fails(1, "data", config=write_run(dataset, tmp_path, frames=1001), index=0)
     assert "none" in probe.fails(1, "data", config=write_run(dataset, tmp_path, path=str(tmp_path / "none")), index=0)

@@ -38,6 +38,11 @@ OUT = "--outputs"
          'alignment.head: "cnv" is not one of "residual", "affine", "conv" (did you mean "conv"?)'),
         (["--part", "loss", OUT, "x", "--inputs", "y", "--set", "alignment.bce=-1"], "alignment.bce: -1 is not at least 0"),
         (["--part", "transformer", OUT, "x", "--inputs", "y", "--model", "m", "--adapter", ""], "--adapter: is empty"),
+        (["--part", "transformer", OUT, "", "--inputs", "", "--model", "m"], "--outputs: is empty (and 1 more)"),
+        (["--part", "text", OUT, "x", "--model", "m", "--prompts", ""], "--prompts: is empty"),
+        (["--part", "head", OUT, "x", "--inputs", "y", "--head", "grounding", "--seed", "-1"], '--seed: "-1" is not in 0..2^64-1'),
+        (["--part", "head", OUT, "x", "--inputs", "y", "--head", "grounding", "--seed", str(2**64)],
+         '--seed: "18446744073709551616" is not in 0..2^64-1'),
         (["--part", "data", OUT, "x", "--config", "none.json"], "--index is required by the part data"),
     ],
 )
@@ -47,6 +52,18 @@ def test_usage(tmp_path, monkeypatch, arguments, line):
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"matrix: {line}\n"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad, code", [(["--inputs", "none"], 1), (["--inputs", "good", "--tiling"], 2)])
+def test_an_older_result_does_not_outlive_a_failure(tmp_path, monkeypatch, bad, code):
+    monkeypatch.chdir(tmp_path)
+    save_file({"logits": torch.zeros(1, 1, 2, 2), "target": torch.zeros(1, 1, 2, 2)}, "good")
+    assert run_program("probe", "--part", "loss", OUT, "out", "--inputs", "good").returncode == 0
+    assert (tmp_path / "out").exists()
+    assert run_program("probe", "--part", "loss", OUT, "out", *bad).returncode == code
+    assert not (tmp_path / "out").exists()
+    assert run_program("probe", "--part", "loss", OUT, "good", "--inputs", "good", "--tiling").returncode == 2
+    assert (tmp_path / "good").exists()  # an input is not taken away
 
 
 @pytest.fixture
@@ -154,6 +171,12 @@ def test_hostile_rope_sizes(probe, tmp_path, model, frames, height, width):
     probe.fails(2, "rope", model=tmp_path / "model", frames=frames, height=height, width=width)
 
 
+def test_rope_of_a_model_without_it(probe, tmp_path):
+    config = dict(num_layers=1, num_attention_heads=4, attention_head_dim=20)
+    models.build("2b", **config).save_config(tmp_path / "model" / "transformer")
+    assert "attention_head_dim" in probe.fails(1, "rope", model=tmp_path / "model", frames=2, height=4, width=4)
+
+
 def test_adapter_faults(probe, tmp_path, model):
     inputs = models.inputs_for(model)
 
@@ -168,6 +191,8 @@ def test_adapter_faults(probe, tmp_path, model):
     assert "blocks.0.attn1.to_q" in run(pair(0, into=60))
     assert "blocks.0.attn1.to_q" in run(pair(0, r=0))
     assert "lora.safetensors" in run({})
+    other = "transformer.transformer_blocks.0.ff.net.0.proj.lora_{}.weight"
+    assert other.format("A") in run({other.format("A"): torch.ones(2, 64), other.format("B"): torch.ones(256, 2)})
 
 
 def test_output_directory_that_cannot_be(tmp_path):

@@ -18,7 +18,7 @@ class ModelConfig {
 public:
     explicit ModelConfig(const std::filesystem::path& config_json);
 
-    /// RunError unless `_class_name` is there and is one of `names`.
+    /// RunError unless `_class_name` is absent or one of `names`.
     void expect_class(const std::vector<std::string>& names) const;
     /// RunError if the field is absent.
     void require(std::string_view name) const;

@@ -82,6 +82,12 @@ Result run_rope(const Request& request) {
     check_side("--frames", request.frames, 1, kMaxRopeFrames);
     check_side("--height", request.height, config.patch_size, kMaxRopeSide);
     check_side("--width", request.width, config.patch_size, kMaxRopeSide);
+    if (config.attention_head_dim % 16 != 0) {  // a model without the table may have it
+        throw RunError(
+            "transformer/config.json: attention_head_dim: a rotary table wants a "
+            "multiple of 16, got " +
+            std::to_string(config.attention_head_dim));
+    }
     const std::int64_t tokens =
         request.frames * (request.height / config.patch_size) * (request.width / config.patch_size);
     if (tokens > kMaxRopeElements / config.attention_head_dim) {

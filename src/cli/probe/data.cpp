@@ -1,8 +1,11 @@
 #include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
 
 #include "cli/probe/parts.h"
 #include "cli/run_config.h"
 #include "matrix/core/error.h"
+#include "matrix/core/fields.h"
+#include "matrix/core/files.h"
 #include "matrix/data_source/manifest.h"
 #include "matrix/data_source/sample.h"
 #include "matrix/text/t5_tokenizer.h"
@@ -10,6 +13,8 @@
 namespace matrix::cli::probe {
 
 Result run_data(const Request& request) {
+    // A file that cannot be read, or is no JSON, is damaged: RunError. What it says wrong is usage.
+    static_cast<void>(parse_json(read_text_file(request.config), request.config));
     const RunConfig config = read_run_config(request.config, {});
     const data_source::Manifest manifest = data_source::read_manifest(config.data.path);
     const auto rows = static_cast<std::int64_t>(manifest.rows.size());

@@ -71,6 +71,10 @@ train::Batch read_batch(const Inputs& in, const alignment::AlignmentConfig& conf
     if (batch.latents.numel() == 0) {
         in.fail("latents", "it is empty");
     }
+    if (shape[3] % model.patch_size != 0 || shape[4] % model.patch_size != 0) {
+        in.fail("latents", "its height and width must be multiples of patch_size, " +
+                               std::to_string(model.patch_size));
+    }
     batch.noise = in.floating("noise", shape, at::kFloat);
     batch.timestep = in.integers("timestep", {shape[0]}, at::kLong);
     if (model.in_channels >= 32) {

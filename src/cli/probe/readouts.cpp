@@ -15,8 +15,11 @@ namespace {
 using alignment::ReadoutOptions;
 using Direction = ReadoutOptions::Direction;
 
-// 4(F-1)+1 frames of 16 gh x 16 gw pixels must be countable.
-constexpr std::int64_t kMaxHeadSide = 1 << 20;
+// Far above any video. A head's memory grows with the square of a side.
+constexpr std::int64_t kMaxHeadFrames = 1 << 14;
+constexpr std::int64_t kMaxHeadSide = 2048;
+// Far above any clip's. Without text rows a mask of any number of entities takes no bytes.
+constexpr std::int64_t kMaxEntities = 1 << 16;
 
 Direction direction_of(const std::string& part) {
     return part == "readout.v2t"   ? Direction::kV2t
@@ -43,11 +46,15 @@ nn::TokenLayout read_layout(const Inputs& in, std::int64_t rows) {
 
 at::Tensor read_mask(const Inputs& in, Direction direction, std::int64_t batch,
                      const nn::TokenLayout& layout) {
-    if (direction == Direction::kV2v) {
-        return in.integers("query_mask", {batch, -1, layout.grid_height, layout.grid_width},
-                           at::kByte);
+    const bool v2v = direction == Direction::kV2v;
+    const char* name = v2v ? "query_mask" : "token_mask";
+    const at::Tensor mask =
+        v2v ? in.integers(name, {batch, -1, layout.grid_height, layout.grid_width}, at::kByte)
+            : in.integers(name, {batch, -1, layout.text_tokens}, at::kByte);
+    if (mask.size(1) > kMaxEntities) {
+        in.fail(name, "has more than " + std::to_string(kMaxEntities) + " entities");
     }
-    return in.integers("token_mask", {batch, -1, layout.text_tokens}, at::kByte);
+    return mask;
 }
 
 }  // namespace
@@ -118,9 +125,9 @@ Result run_head(const Request& request) {
         leaf(in.floating("map", {-1, -1, -1, -1, -1}), request);  // [B, E, F, gh, gw]
     const std::int64_t batch = map.size(0), entities = map.size(1);
     for (std::int64_t dim = 2; dim < 5; ++dim) {
-        if (map.size(dim) < 1 || map.size(dim) > kMaxHeadSide) {
-            in.fail("map",
-                    "frames and cells must be 1.." + std::to_string(kMaxHeadSide) + " each way");
+        if (map.size(dim) < 1 || map.size(dim) > (dim == 2 ? kMaxHeadFrames : kMaxHeadSide)) {
+            in.fail("map", "must have 1.." + std::to_string(kMaxHeadFrames) + " frames and 1.." +
+                               std::to_string(kMaxHeadSide) + " cells each way");
         }
     }
     const std::int64_t frames = 4 * (map.size(2) - 1) + 1, height = 16 * map.size(3),
@@ -136,7 +143,7 @@ Result run_head(const Request& request) {
     const at::Tensor logits = head->decode(map.to(at::kFloat).flatten(0, 1))
                                   .view({batch, entities, frames, height, width});
     Result result;
-    result.outputs["logits"] = logits.detach();
+    result.outputs["logits"] = logits.detach().to(request.dtype());
     if (request.grad) {
         result.outputs["grad.map"] = gradients(logits, cotangent, {map})[0];
     }

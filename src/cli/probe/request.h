@@ -41,8 +41,8 @@ struct Request {
     [[nodiscard]] std::filesystem::path component(const std::string& name) const;
 };
 
-/// What a part gives. `after`, if any, runs once the outputs are on disk; if it throws they are
-/// taken away again.
+/// What a part gives. `after`, if any, runs once the outputs are on disk; like those of any failure
+/// they are taken away again if it throws.
 struct Result {
     tensor_io::TensorMap outputs;
     std::function<void()> after;

@@ -15,7 +15,8 @@ at::Tensor weighted_loss(const at::Tensor& latents, const at::Tensor& noise,
     const at::Tensor rest = weight.reciprocal().view(shape);  // 1 - a
     const at::Tensor a = (1 - rest).sqrt(), b = rest.sqrt();
     const at::Tensor x0 = a * (a * latents + b * noise) - b * model_output;
-    return (weight * (x0 - latents).square().flatten(1).mean(1)).mean();
+    const at::Tensor squares = (x0 - latents).square();
+    return (weight * (squares.dim() > 1 ? squares.flatten(1).mean(1) : squares)).mean();
 }
 
 }  // namespace

@@ -50,8 +50,8 @@ void check_combinations(const ModelConfig& file, const CogVideoXConfig& c) {
 CogVideoXConfig CogVideoXConfig::from_file(const std::filesystem::path& config_json) {
     const ModelConfig file(config_json);
     file.expect_class({"CogVideoXTransformer3DModel"});
-    for (const char* name :
-         {"num_layers", "num_attention_heads", "attention_head_dim", "in_channels"}) {
+    for (const char* name : {"_class_name", "num_layers", "num_attention_heads",
+                             "attention_head_dim", "in_channels"}) {
         file.require(name);
     }
     CogVideoXConfig c;
