@@ -48,8 +48,11 @@ endif()
 
 find_program(MATRIX_CCACHE ccache)
 if(MATRIX_CCACHE)
-    # With paths relative to the source, one clone finds what another has compiled.
-    set(_ccache "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${MATRIX_CCACHE}")
+    # With paths relative to the source, one clone finds what another has compiled. The rest is what ccache asks
+    # for where headers are precompiled; these differ in every build, so that a .sum of ours stands for them.
+    set(_ccache "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1
+        CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_PCH_EXTSUM=1 "${MATRIX_CCACHE}")
+    add_compile_options("$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>")
     set(CMAKE_CXX_COMPILER_LAUNCHER ${_ccache})
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${_ccache})
 endif()

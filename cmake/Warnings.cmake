@@ -2,9 +2,14 @@
 add_library(matrix_warnings INTERFACE)
 target_compile_options(matrix_warnings INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror>)
-# GCC 12 sees overlapping copies in `"literal" + std::string` where there are none (GCC bug 105651).
+# GCC 12 sees overlapping copies in `"literal" + std::string` where there are none (GCC bug 105651), and with precompiled
+# headers copies that are too long, too.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     target_compile_options(matrix_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+    if(NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
+        target_compile_options(matrix_warnings INTERFACE
+            "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>")
+    endif()
 endif()
 
 if(MATRIX_SANITIZE)

@@ -136,7 +136,7 @@ void VideoPipeline::Impl::check(const VideoRequest& request) const {
     condition("image", request.image, num_parts() > 1);
     condition("ID map", request.id_map, num_parts() > 2);
     if (num_parts() > 1 && !request.image.defined()) {
-        faults.push_back("image: missing, and the model makes videos from one");
+        faults.emplace_back("image: missing, and the model makes videos from one");
     }
     if (!faults.empty()) {
         throw RunError(std::move(faults));
